@@ -1,0 +1,380 @@
+"""Record batches of Kafka's message format v2: the unit that is appended, checked, indexed, compressed and sent.
+
+::
+
+    base_offset int64 | batch_length int32 | partition_leader_epoch int32 | magic int8 = 2 | crc uint32      21 bytes
+    | attributes int16 | last_offset_delta int32 | base_timestamp int64 | max_timestamp int64
+    | producer_id int64 | producer_epoch int16 | base_sequence int32 | record_count int32                    40 bytes
+    | records, compressed as one if the attributes say so
+
+``batch_length`` counts what follows itself. The CRC32C covers everything from the attributes on; base_offset and
+partition_leader_epoch lie outside it, so a log gives a batch its offsets by patching 16 bytes and never touches records.
+
+Attributes: bits 0-2 compression, 3 timestamp type (1: the log's append time, which is then max_timestamp for all),
+4 transactional, 5 control (a transaction marker), 6 base_timestamp is the compactor's delete horizon.
+
+Formats v0 and v1, which Kafka wrote before 0.11, have their magic byte at the same place: recognised, refused by name.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from struct import Struct
+from struct import error as StructError
+from typing import NamedTuple
+
+from logstore.errors import CorruptBatch, InvalidRecord, UnsupportedMagic
+from logstore.format.checksum import crc32c
+from logstore.format.compression import Compression, compress, decompress
+from logstore.format.record import (
+    Buffer,
+    Headers,
+    Record,
+    RecordColumns,
+    decode_columns,
+    decode_records,
+    encode_records,
+    encode_values,
+    only_bytes,
+)
+
+HEADER = Struct(">qiibIhiqqqhii")
+HEADER_SIZE = 61
+assert HEADER.size == HEADER_SIZE
+
+# What the log writes over a batch when it gives it a place: base_offset, batch_length, partition_leader_epoch.
+PLACE = Struct(">qii")
+# base_offset and batch_length: what must be read to know where the next batch begins.
+FRAME_SIZE = 12
+MAGIC_POSITION = 16
+CRC_POSITION = 17
+CRC_START = 21  # the first byte that the CRC covers
+_CRC = Struct(">bI")
+_BODY_HEADER = Struct(">hiqqqhii")
+assert PLACE.size + _CRC.size == CRC_START and CRC_START + _BODY_HEADER.size == HEADER_SIZE
+
+MAGIC = 2
+BATCH_SIZE_MAX = 0x7FFFFFFF  # batch_length is an int32
+RECORD_COUNT_MAX = 0x7FFFFFFF
+
+NO_TIMESTAMP = -1
+NO_PRODUCER_ID = -1
+NO_PRODUCER_EPOCH = -1
+NO_SEQUENCE = -1
+NO_LEADER_EPOCH = -1
+
+COMPRESSION_MASK = 0x07
+LOG_APPEND_TIME = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+DELETE_HORIZON = 0x40
+
+CONTROL_TYPES = {0: "ABORT", 1: "COMMIT"}
+_MARKER_KEY = Struct(">hh")  # version, type
+_MARKER_VALUE = Struct(">hi")  # version, coordinator epoch
+
+
+class BatchHeader(NamedTuple):
+    """A batch's first 61 bytes."""
+
+    base_offset: int
+    batch_length: int
+    partition_leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    record_count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole batch."""
+        return self.batch_length + FRAME_SIZE
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> Compression:
+        """Raises CorruptBatch for a codec that Kafka does not have."""
+        try:
+            return Compression(self.attributes & COMPRESSION_MASK)
+        except ValueError:
+            raise CorruptBatch(f"unknown compression {self.attributes & COMPRESSION_MASK}") from None
+
+    @property
+    def has_append_time(self) -> bool:
+        return bool(self.attributes & LOG_APPEND_TIME)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & CONTROL)
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """When the compactor may drop this batch's tombstones, once it has set a time."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON else None
+
+
+class RecordBatch(NamedTuple):
+    """A batch in a buffer: its header, and the bytes, looked at only when records are asked for."""
+
+    header: BatchHeader
+    position: int
+    buffer: Buffer
+
+    @classmethod
+    def at(cls, buffer: Buffer, position: int = 0) -> "RecordBatch":
+        """The batch at ``position``. Raises CorruptBatch; see ``read_header``."""
+        return cls(read_header(buffer, position), position, buffer)
+
+    @property
+    def data(self) -> memoryview:
+        """The whole batch."""
+        return memoryview(self.buffer)[self.position : self.position + self.header.size]
+
+    def check_crc(self) -> None:
+        """Raises CorruptBatch where the stored CRC is not that of the bytes."""
+        computed = crc32c(self.data[CRC_START:])
+        if computed != self.header.crc:
+            raise CorruptBatch(f"CRC is {computed:#010x}, stored {self.header.crc:#010x}", self.position)
+
+    def body(self) -> bytes:
+        """The records' bytes, decompressed. Raises CorruptBatch."""
+        header = self.header
+        body = memoryview(self.buffer)[self.position + HEADER_SIZE : self.position + header.size]
+        if header.attributes & COMPRESSION_MASK:
+            return decompress(header.compression, body)
+        return bytes(body)
+
+    def records(self) -> list[Record]:
+        """Raises CorruptBatch."""
+        return decode_records(self.body(), *self._record_context())
+
+    def columns(self) -> RecordColumns:
+        """Raises CorruptBatch."""
+        return decode_columns(self.body(), *self._record_context())
+
+    def _record_context(self) -> tuple[int, int, int, int | None]:
+        header = self.header
+        append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
+        return header.record_count, header.base_offset, header.base_timestamp, append_time
+
+
+# ------------------------------------------------------------------------------------------------------------- decode
+
+
+def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """The header at ``position``. Raises CorruptBatch where it is cut short or cannot be one, UnsupportedMagic for
+    v0 and v1. That the whole batch is there, and its CRC, are the caller's to check."""
+    available = len(buffer) - position
+    if available > MAGIC_POSITION and buffer[position + MAGIC_POSITION] != MAGIC:
+        raise _wrong_magic(buffer, position)
+    if available < HEADER_SIZE:
+        raise CorruptBatch(f"{available} bytes are too few for a batch header of {HEADER_SIZE}", position)
+    header = BatchHeader._make(HEADER.unpack_from(buffer, position))
+    if header.batch_length < HEADER_SIZE - FRAME_SIZE:
+        raise CorruptBatch(f"a batch length of {header.batch_length} is too small", position)
+    if header.base_offset < 0 or header.last_offset_delta < 0 or not 0 <= header.record_count:
+        raise CorruptBatch(
+            f"base offset {header.base_offset}, last offset delta {header.last_offset_delta} and record count "
+            f"{header.record_count} cannot be negative",
+            position,
+        )
+    if header.record_count > header.last_offset_delta + 1:
+        raise CorruptBatch(
+            f"{header.record_count} records do not fit offsets 0 to {header.last_offset_delta}",
+            position,
+        )
+    return header
+
+
+def _wrong_magic(buffer: Buffer, position: int) -> CorruptBatch:
+    magic = buffer[position + MAGIC_POSITION]
+    if magic in (0, 1):
+        return UnsupportedMagic(
+            f"message format v{magic}, which Kafka wrote before 0.11, is not read; let Kafka rewrite it as v2", position
+        )
+    return CorruptBatch(f"magic is {magic}, not {MAGIC}", position)
+
+
+def batches(buffer: Buffer, position: int = 0) -> Iterator[RecordBatch]:
+    """The whole batches of a buffer, in order, records untouched. Ends before a batch that the buffer cuts short.
+
+    Raises CorruptBatch where the bytes cannot be a batch.
+    """
+    size = len(buffer)
+    while size - position >= HEADER_SIZE:
+        header = read_header(buffer, position)
+        if header.batch_length + FRAME_SIZE > size - position:
+            return
+        yield RecordBatch(header, position, buffer)
+        position += header.batch_length + FRAME_SIZE
+
+
+# ------------------------------------------------------------------------------------------------------------- encode
+
+
+def encode_batch(
+    values: Sequence[Buffer | None],
+    *,
+    timestamps_ms: int | Sequence[int],
+    keys: Sequence[Buffer | None] | None = None,
+    headers: Sequence[Headers] | None = None,
+    offset_deltas: Sequence[int] | None = None,
+    last_offset_delta: int | None = None,
+    base_timestamp_ms: int | None = None,
+    base_offset: int = 0,
+    partition_leader_epoch: int = NO_LEADER_EPOCH,
+    compression: Compression = Compression.NONE,
+    compression_level: int | None = None,
+    attributes: int = 0,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+    base_sequence: int = NO_SEQUENCE,
+) -> bytes:
+    """One batch of the columns given, all of one length; one timestamp may stand for all.
+
+    ``attributes`` takes the bits above compression. ``offset_deltas``, ``last_offset_delta`` and ``base_timestamp_ms``
+    are for the compactor, whose batches have holes. Raises InvalidRecord.
+    """
+    count = len(values)
+    for name, column in (("keys", keys), ("headers", headers), ("offset_deltas", offset_deltas)):
+        if column is not None and len(column) != count:
+            raise InvalidRecord(f"{count} values came with {len(column)} {name}")
+    if isinstance(timestamps_ms, int):
+        base_timestamp = max_timestamp = timestamps_ms
+    elif len(timestamps_ms) != count:
+        raise InvalidRecord(f"{count} values came with {len(timestamps_ms)} timestamps")
+    else:
+        base_timestamp, max_timestamp = (timestamps_ms[0], max(timestamps_ms)) if count else (NO_TIMESTAMP,) * 2
+    if base_timestamp_ms is not None:
+        base_timestamp = base_timestamp_ms
+    plain = keys is None and headers is None and offset_deltas is None and base_timestamp == timestamps_ms
+    if plain and only_bytes(values):
+        body = encode_values(values)  # type: ignore[arg-type]  # just checked
+    else:
+        timestamps = repeat(timestamps_ms, count) if isinstance(timestamps_ms, int) else timestamps_ms
+        body = encode_records(
+            zip(
+                range(count) if offset_deltas is None else offset_deltas,
+                [timestamp - base_timestamp for timestamp in timestamps],
+                repeat(None) if keys is None else keys,
+                values,
+                repeat(()) if headers is None else headers,
+                strict=False,
+            )
+        )
+    if compression:
+        body = compress(compression, body, compression_level)
+    if last_offset_delta is None:
+        last_offset_delta = count - 1 if offset_deltas is None else offset_deltas[-1]
+    return assemble_batch(
+        body,
+        base_offset=base_offset,
+        partition_leader_epoch=partition_leader_epoch,
+        attributes=attributes | compression,
+        last_offset_delta=last_offset_delta,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
+        record_count=count,
+    )
+
+
+def assemble_batch(
+    body: bytes,
+    *,
+    base_offset: int,
+    partition_leader_epoch: int,
+    attributes: int,
+    last_offset_delta: int,
+    base_timestamp: int,
+    max_timestamp: int,
+    producer_id: int,
+    producer_epoch: int,
+    base_sequence: int,
+    record_count: int,
+) -> bytes:
+    """A batch around a body that is encoded, and compressed as ``attributes`` says. Raises InvalidRecord."""
+    try:
+        covered = _BODY_HEADER.pack(
+            attributes,
+            last_offset_delta,
+            base_timestamp,
+            max_timestamp,
+            producer_id,
+            producer_epoch,
+            base_sequence,
+            record_count,
+        )
+        place = PLACE.pack(base_offset, HEADER_SIZE - FRAME_SIZE + len(body), partition_leader_epoch)
+    except StructError as error:
+        raise InvalidRecord(f"the batch header cannot hold its fields: {error}") from None
+    return b"".join((place, _CRC.pack(MAGIC, crc32c(body, crc32c(covered))), covered, body))
+
+
+def _reassemble(batch: RecordBatch, body: bytes, attributes: int, max_timestamp: int) -> RecordBatch:
+    header = batch.header
+    return RecordBatch.at(
+        assemble_batch(
+            body,
+            base_offset=header.base_offset,
+            partition_leader_epoch=header.partition_leader_epoch,
+            attributes=attributes,
+            last_offset_delta=header.last_offset_delta,
+            base_timestamp=header.base_timestamp,
+            max_timestamp=max_timestamp,
+            producer_id=header.producer_id,
+            producer_epoch=header.producer_epoch,
+            base_sequence=header.base_sequence,
+            record_count=header.record_count,
+        )
+    )
+
+
+def restamp(batch: RecordBatch, append_time_ms: int) -> RecordBatch:
+    """The batch with the log's append time as the timestamp of all its records, which stay untouched."""
+    body = bytes(batch.data[HEADER_SIZE:])
+    return _reassemble(batch, body, batch.header.attributes | LOG_APPEND_TIME, append_time_ms)
+
+
+def recompress(batch: RecordBatch, compression: Compression) -> RecordBatch:
+    """The batch with its records compressed as asked; itself where they are. Raises CorruptBatch."""
+    header = batch.header
+    if header.compression is compression:
+        return batch
+    body = compress(compression, batch.body())
+    return _reassemble(batch, body, header.attributes & ~COMPRESSION_MASK | compression, header.max_timestamp)
+
+
+def encode_marker(control_type: int, coordinator_epoch: int) -> tuple[bytes, bytes]:
+    """Key and value of a transaction marker, the one record of a control batch."""
+    return _MARKER_KEY.pack(0, control_type), _MARKER_VALUE.pack(0, coordinator_epoch)
+
+
+def decode_marker(record: Record) -> tuple[int, int]:
+    """A transaction marker's type (see CONTROL_TYPES) and coordinator epoch. Raises CorruptBatch."""
+    if (
+        record.key is None
+        or len(record.key) < _MARKER_KEY.size
+        or record.value is None
+        or len(record.value) < _MARKER_VALUE.size
+    ):
+        raise CorruptBatch("a control record's key or value is too short")
+    return _MARKER_KEY.unpack_from(record.key)[1], _MARKER_VALUE.unpack_from(record.value)[1]

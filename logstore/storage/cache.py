@@ -1,0 +1,78 @@
+"""A bounded, thread-safe cache of things that can be had again: open files, and indexes read into memory.
+
+It holds what was used last. What it drops is not closed: it lives on for whoever holds it, and ends when they let go.
+"""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable
+from mmap import mmap
+from threading import Lock
+from typing import Generic, TypeVar
+
+from logstore.storage.files import File
+
+Value = TypeVar("Value")
+
+
+class LruCache(Generic[Value]):
+    """Keeps values up to ``capacity``, in the unit of ``cost``: one each where none is given."""
+
+    def __init__(self, capacity: int, cost: Callable[[Value], int] = lambda value: 1) -> None:
+        self.capacity = capacity
+        self._cost = cost
+        self._total = 0
+        self._values: OrderedDict[object, Value] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: object, make: Callable[[], Value]) -> Value:
+        """The value kept for ``key`` (compared by identity, as plain objects are), else the one that ``make`` makes."""
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+                return value
+        value = make()
+        with self._lock:
+            self._drop(key)
+            self._values[key] = value
+            self._total += self._cost(value)
+            while self._total > self.capacity and len(self._values) > 1:
+                _, oldest = self._values.popitem(last=False)
+                self._total -= self._cost(oldest)
+        return value
+
+    def discard(self, key: object) -> None:
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: object) -> None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._total -= self._cost(value)
+
+
+class Caches:
+    """What the partitions of one data directory share: descriptors, maps of growing indexes, sealed indexes in memory.
+
+    ``open_file_count`` bounds descriptors; a Python map holds one too, so the two halves of it are log files and maps.
+    ``index_bytes`` bounds the memory of sealed indexes.
+    """
+
+    def __init__(self, open_file_count: int = 256, index_bytes: int = 64 << 20) -> None:
+        self.files: LruCache[File] = LruCache(max(2, open_file_count // 2))
+        self.maps: LruCache[mmap] = LruCache(max(4, open_file_count // 2))
+        self.columns: LruCache[Columns] = LruCache(index_bytes, cost=_columns_size)
+
+    def discard(self, *keys: object) -> None:
+        for key in keys:
+            self.files.discard(key)
+            self.maps.discard(key)
+            self.columns.discard(key)
+
+
+Columns = tuple["array[int]", "array[int]"]
+
+
+def _columns_size(columns: Columns) -> int:
+    return 128 + sum(column.itemsize * len(column) for column in columns)

@@ -1,0 +1,84 @@
+"""How sure an append is, and the group commit that makes being sure cheap."""
+
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from threading import Lock
+
+
+class Durability(StrEnum):
+    """What an acknowledged append survives. A receipt says which level was reached."""
+
+    OS = "os"  # in the page cache: the end of this process, also by SIGKILL
+    FSYNC = "fsync"  # on the disk: the end of power
+
+
+class _Follower:
+    """A thread that waits for the leader's sync, or to lead the next one itself."""
+
+    __slots__ = ("error", "leads", "offset", "turn")
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.leads = False
+        self.error: BaseException | None = None
+        self.turn = Lock()
+        self.turn.acquire()
+
+
+class GroupCommit:
+    """Many threads wait until their appends are on the disk; one sync serves all who came before it.
+
+    The first to come leads: it syncs, wakes all whom that covered, each by a lock of its own, and hands the lead to
+    one who came later. A plain lock instead would let one thread have it again and again, a sync for each append.
+    """
+
+    def __init__(self, sync: Callable[[], int], synced_offset: int) -> None:
+        """``sync`` makes everything appended so far durable, and returns the end offset that this covered."""
+        self._sync = sync
+        self.synced_offset = synced_offset
+        self._mutex = Lock()
+        self._has_leader = False
+        self._followers: deque[_Follower] = deque()
+
+    def wait(self, end_offset: int) -> None:
+        """Return once everything below ``end_offset`` is on the disk. Raises what ``sync`` raised."""
+        if self.synced_offset >= end_offset:
+            return
+        with self._mutex:
+            if self.synced_offset >= end_offset:
+                return
+            follower = _Follower(end_offset) if self._has_leader else None
+            if follower:
+                self._followers.append(follower)
+            self._has_leader = True
+        if follower:
+            follower.turn.acquire()
+            if follower.error is not None:
+                raise follower.error
+            if not follower.leads:
+                return
+        self._lead()
+
+    def _lead(self) -> None:
+        error: BaseException | None = None
+        synced_offset = 0
+        try:
+            synced_offset = self._sync()
+        except BaseException as raised:
+            error = raised
+        with self._mutex:
+            self.synced_offset = max(self.synced_offset, synced_offset)
+            waiting, self._followers = self._followers, deque()
+            served = [follower for follower in waiting if error or follower.offset <= self.synced_offset]
+            later = [follower for follower in waiting if not error and follower.offset > self.synced_offset]
+            self._followers.extend(later[1:])
+            self._has_leader = bool(later)
+        for follower in served:
+            follower.error = error
+            follower.turn.release()
+        if later:
+            later[0].leads = True
+            later[0].turn.release()
+        if error is not None:
+            raise error

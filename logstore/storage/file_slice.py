@@ -1,0 +1,47 @@
+"""A piece of a log file: what a read returns, before anybody has touched its bytes."""
+
+import select
+import socket
+from typing import NamedTuple
+
+from logstore.errors import CorruptBatch
+from logstore.storage.files import File
+
+
+class FileSlice(NamedTuple):
+    """``size`` bytes from ``position`` of an open file, which it keeps open: retention may unlink it meanwhile."""
+
+    file: File
+    position: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes. Raises CorruptBatch where the file has been cut shorter since."""
+        data = self.file.read_at(self.position, self.size)
+        if len(data) < self.size:
+            raise self._cut_short(len(data))
+        return data
+
+    def sendfile(self, target: socket.socket) -> int:
+        """Send all of it through the kernel, without a copy in this process, and return its size.
+
+        Waits while the socket is full, up to the socket's time-out (a non-blocking one counts as without). Raises
+        CorruptBatch where the file has been cut shorter since, TimeoutError and other OSErrors as ``socket.send``.
+        """
+        sent = 0
+        timeout = target.gettimeout() or None
+        while sent < self.size:
+            try:
+                count = self.file.send(target.fileno(), self.position + sent, self.size - sent)
+            except BlockingIOError:
+                if not select.select((), (target,), (), timeout)[1]:
+                    raise TimeoutError(f"no room to send for {timeout} s") from None
+                continue
+            if not count:
+                raise self._cut_short(sent)
+            sent += count
+        return sent
+
+    def _cut_short(self, available: int) -> CorruptBatch:
+        reason = f"the log was cut short: {available} of {self.size} bytes are left here"
+        return CorruptBatch(reason, self.position, str(self.file.path))

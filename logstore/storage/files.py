@@ -1,0 +1,284 @@
+"""Files: the one module that opens, writes, maps, syncs, allocates, renames, truncates and unlinks.
+
+Everything that can reach the disk goes through a function or a File of this module, so that a test which replaces
+them sees every effect and can make any of them fail. An OSError never leaves it: it becomes a StorageFailure (DiskFull
+where space, inodes or quota are out) that names the path and the operation. Python repeats calls that a signal
+interrupted; short reads and writes are repeated here.
+
+Modes are 0600 and 0700, and symbolic links are not followed: a data directory holds plain files of one owner.
+"""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from logstore.errors import DiskFull, StorageFailure
+
+Buffer = bytes | bytearray | memoryview
+FILE_MODE = 0o600
+DIR_MODE = 0o700
+_IOV_MAX = os.sysconf("SC_IOV_MAX")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_ON_LINUX = sys.platform == "linux"
+
+
+def failure(path: str | Path, operation: str, error: OSError) -> StorageFailure:
+    kind = DiskFull if error.errno in _NO_SPACE else StorageFailure
+    return kind(str(path), operation, error.errno or 0, error.strerror or str(error))
+
+
+@contextlib.contextmanager
+def _named(path: str | Path, operation: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise failure(path, operation, error) from None
+
+
+class File:
+    """An open file. It closes when it is told to, or when the last who holds it lets go: a reader that still holds
+    one goes on reading after retention has unlinked the name."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            with _named(self.path, "close"):
+                os.close(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.fd)
+
+    def size(self) -> int:
+        with _named(self.path, "stat"):
+            return os.fstat(self.fd).st_size
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """``size`` bytes from ``position``; fewer only at the end of the file."""
+        try:
+            data = os.pread(self.fd, size, position)
+            if len(data) == size or not data:
+                return data
+            pieces = [data]
+            missing = size - len(data)
+            while missing and (data := os.pread(self.fd, missing, position + size - missing)):
+                pieces.append(data)
+                missing -= len(data)
+        except OSError as error:
+            raise failure(self.path, "read", error) from None
+        return b"".join(pieces)
+
+    def write_at(self, position: int, data: Buffer) -> None:
+        """All of ``data``. On an error some of it may be in the file: cut back to where it was."""
+        try:
+            written = os.pwrite(self.fd, data, position)
+            while written < len(data):
+                written += os.pwrite(self.fd, memoryview(data)[written:], position + written)
+        except OSError as error:
+            raise failure(self.path, "write", error) from None
+
+    def write_pieces_at(self, position: int, pieces: Sequence[Buffer]) -> None:
+        """All pieces, one after the other, by as few system calls as the kernel allows."""
+        try:
+            size = sum(map(len, pieces))
+            if len(pieces) <= _IOV_MAX and os.pwritev(self.fd, pieces, position) == size:
+                return
+        except OSError as error:
+            raise failure(self.path, "write", error) from None
+        self.write_at(position, b"".join(pieces))
+
+    def sync(self) -> None:
+        """Wait until data and size are on the disk. After a failure nothing is known of either: never retry it."""
+        with _named(self.path, "sync"):
+            _sync(self.fd)
+
+    def truncate(self, size: int) -> None:
+        with _named(self.path, "truncate"):
+            os.ftruncate(self.fd, size)
+
+    def allocate(self, size: int) -> None:
+        """Grow the file to ``size`` bytes of zeros that the disk has promised, so that a map of it cannot fail."""
+        with _named(self.path, "allocate"):
+            if _ON_LINUX:
+                os.posix_fallocate(self.fd, 0, size)
+            else:
+                end = os.fstat(self.fd).st_size
+                os.pwrite(self.fd, bytes(max(0, size - end)), end)
+
+    def map(self, size: int, writable: bool = False) -> mmap.mmap:
+        """The first ``size`` bytes, which must be there, as memory; it stays mapped when the file is closed."""
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        try:
+            return mmap.mmap(self.fd, size, access=access)
+        except (OSError, ValueError) as error:
+            raise failure(self.path, "map", error if isinstance(error, OSError) else OSError(str(error))) from None
+
+    def send(self, socket_fd: int, position: int, size: int) -> int:
+        """Let the kernel copy up to ``size`` bytes into a socket: the count sent, 0 at the end of the file.
+
+        OSErrors here are the socket's (BlockingIOError, BrokenPipeError, …) and the caller's to handle.
+        """
+        if _ON_LINUX:
+            return os.sendfile(socket_fd, self.fd, position, size)
+        return os.write(socket_fd, os.pread(self.fd, min(size, 1 << 20), position))
+
+
+def _sync(fd: int) -> None:
+    if _ON_LINUX:
+        os.fdatasync(fd)
+    elif hasattr(fcntl, "F_FULLFSYNC"):
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_map(path: Path, mapped: mmap.mmap) -> None:
+    with _named(path, "sync"):
+        mapped.flush()
+
+
+def open_file(path: Path, *, writable: bool = False, create: bool = False, exclusive: bool = False) -> File:
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
+    if create:
+        flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
+    try:
+        return File(path, os.open(path, flags, FILE_MODE))
+    except OSError as error:
+        raise failure(path, "open", error) from None
+
+
+def read_file(path: Path) -> bytes | None:
+    """All of a small file, or None where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise failure(path, "open", error) from None
+    file = File(path, fd)
+    try:
+        return file.read_at(0, file.size())
+    finally:
+        file.close()
+
+
+def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replace a small file: after a crash there is the old or the new one, whole. Without ``sync`` it may be torn."""
+    temporary = path.with_name(path.name + ".tmp")
+    file = open_file(temporary, writable=True, create=True)
+    try:
+        file.truncate(0)
+        file.write_at(0, data)
+        if sync:
+            file.sync()
+    finally:
+        file.close()
+    rename(temporary, path)
+    if sync:
+        sync_dir(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Atomic; survives a power cut once the directory is synced."""
+    with _named(source, f"rename to {target.name}"):
+        os.rename(source, target)
+
+
+def unlink(path: Path) -> None:
+    """A name that is gone already is no error."""
+    with _named(path, "unlink"), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def make_dir(path: Path, *, parents: bool = False) -> None:
+    """A directory that is there already is no error."""
+    with _named(path, "create"):
+        if parents:
+            path.parent.mkdir(mode=DIR_MODE, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, DIR_MODE)
+
+
+def remove_dir(path: Path) -> None:
+    """Remove an empty directory."""
+    with _named(path, "remove"), contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)
+
+
+def sync_dir(path: Path) -> None:
+    """Wait until the names that were made, renamed and removed in a directory are on the disk."""
+    with _named(path, "sync"):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class Entry:
+    """A name in a directory, with what ``stat`` says of it."""
+
+    __slots__ = ("is_dir", "modified_ms", "name", "size")
+
+    def __init__(self, name: str, size: int, modified_ms: int, is_dir: bool) -> None:
+        self.name, self.size, self.modified_ms, self.is_dir = name, size, modified_ms, is_dir
+
+
+def list_dir(path: Path) -> list[Entry]:
+    """What a directory holds, by name. Links and special files are left out: they are not the log's."""
+    entries = []
+    with _named(path, "list"), os.scandir(path) as found:
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):  # unlinked since
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                    modified_ms = status.st_mtime_ns // 1_000_000
+                    entries.append(Entry(entry.name, status.st_size, modified_ms, stat.S_ISDIR(status.st_mode)))
+    entries.sort(key=lambda entry: entry.name)
+    return entries
+
+
+def dir_names(path: Path) -> list[str]:
+    """The names of a directory's directories, without asking for more: there may be ten thousand."""
+    with _named(path, "list"), os.scandir(path) as found:
+        return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+
+
+def exists(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def is_dir(path: Path) -> bool:
+    return path.is_dir()
+
+
+def lock(file: File) -> bool:
+    """Take the file's lock for this process until it closes; False where another holds it."""
+    try:
+        fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise failure(file.path, "lock", error) from None
+    return True
+
+
+def open_file_limit() -> int:
+    """How many descriptors this process may hold."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 65_536 if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,252 @@
+"""The two indexes of a segment: offset -> position and timestamp -> offset.
+
+An index only says where to start looking: it is sparse, has no checksum, and is rebuilt from the log whenever it is
+missing, short or does not make sense. After a crash its entries past the recovery point are thrown away.
+
+A growing index is a map of a preallocated file (zeros behind the last entry) beside the same columns in memory; it
+grows in steps that the disk has promised beforehand, since a map over a hole dies with SIGBUS on a full disk. A sealed
+one is cut to its entries, and read through a numpy map into native columns when it is first asked for.
+"""
+
+import mmap
+from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
+from pathlib import Path
+from struct import Struct
+from typing import ClassVar
+
+import numpy as np
+
+from logstore.errors import CorruptIndex
+from logstore.format.index_entry import (
+    OFFSET_DTYPE,
+    OFFSET_ENTRY,
+    TIME_DTYPE,
+    TIME_ENTRY,
+    offset_columns,
+    time_columns,
+)
+from logstore.storage import files
+from logstore.storage.cache import Caches, Columns
+
+_GROWTH_SIZE_MIN = 4096
+_GROWTH_SIZE_MAX = 1 << 20
+
+
+class SparseIndex(ABC):
+    """What both indexes share: a file of fixed-size entries, as two columns."""
+
+    ENTRY: ClassVar[Struct]
+    DTYPE: ClassVar[np.dtype[np.void]]
+
+    def __init__(self, path: Path, base_offset: int, caches: Caches, read_only: bool = False) -> None:
+        self.path = path
+        self.base_offset = base_offset
+        self._caches = caches
+        self._held: Columns | None = None  # the columns while entries are added, or where they cannot be stored
+        self._read_only = read_only
+
+    @abstractmethod
+    def _decode(self, buffer: memoryview) -> Columns:
+        """The columns of the file's entries."""
+
+    @abstractmethod
+    def _check(self, columns: Columns) -> None:
+        """Raises CorruptIndex where the columns cannot be an index."""
+
+    # ----------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def columns(self) -> Columns:
+        """Raises CorruptIndex where there is no file, or its entries cannot be right."""
+        held = self._held
+        return held if held is not None else self._caches.columns.get(self, self._load)
+
+    def _load(self) -> Columns:
+        if not files.exists(self.path):
+            raise CorruptIndex("the index is missing; it can be rebuilt", 0, str(self.path))
+        file = files.open_file(self.path)
+        size = file.size() // self.ENTRY.size * self.ENTRY.size
+        if size == 0:
+            return self._decode(memoryview(b""))
+        mapped = file.map(size)
+        file.close()
+        columns = self._decode(memoryview(mapped)[: self._used_size(mapped)])
+        self._check(columns)
+        return columns
+
+    def _used_size(self, mapped: mmap.mmap) -> int:
+        """Zeros behind the last entry are space that a growing index keeps ready."""
+        if any(mapped[-self.ENTRY.size :]):
+            return len(mapped)
+        used = np.flatnonzero(np.frombuffer(mapped, dtype=np.uint8))
+        return -(-(int(used[-1]) + 1) // self.ENTRY.size) * self.ENTRY.size if used.size else 0
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def corrupt(self, reason: str, entry: int) -> CorruptIndex:
+        return CorruptIndex(f"{reason}; the index can be rebuilt", entry * self.ENTRY.size, str(self.path))
+
+    # ----------------------------------------------------------------------------------------------------- growing
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entries of an index that grows."""
+        return len(self._held[0]) * self.ENTRY.size if self._held else 0
+
+    def start_growing(self, entry_count: int | None = None) -> None:
+        """Take more entries after the first ``entry_count`` (all, where None); the others are dropped."""
+        if entry_count == 0:
+            self._held = self._decode(memoryview(b""))
+        elif self._held is None:
+            first, second = self.columns
+            self._held = first[:], second[:]
+        if entry_count is not None:
+            del self._held[0][entry_count:], self._held[1][entry_count:]
+        self._caches.discard(self)
+        self._cut()
+
+    def reserve(self) -> None:
+        """Make sure that one more entry fits: the only step of adding one that a full disk can refuse."""
+        self._map()
+
+    def _append(self, first: int, second: int) -> None:
+        assert self._held is not None
+        self.ENTRY.pack_into(self._map(), len(self._held[0]) * self.ENTRY.size, first, second)
+        # Readers bisect the first column: the second must be there before.
+        self._held[1].append(second)
+        self._held[0].append(first)
+
+    def _map(self) -> mmap.mmap:
+        mapped = self._caches.maps.get(self, self._open_map)
+        if len(mapped) < self.size + self.ENTRY.size:
+            self._caches.maps.discard(self)
+            mapped = self._caches.maps.get(self, self._open_map)
+        return mapped
+
+    def _open_map(self) -> mmap.mmap:
+        file = files.open_file(self.path, writable=True, create=True)
+        size, needed = file.size(), self.size + self.ENTRY.size
+        if size < needed:
+            step = min(max(_GROWTH_SIZE_MIN, self.size), _GROWTH_SIZE_MAX)
+            size = -(-needed // step) * step
+            file.allocate(size)
+        mapped = file.map(size, writable=True)
+        file.close()
+        return mapped
+
+    def seal(self) -> None:
+        """No more entries: cut the file to those there are."""
+        self._cut()
+        self._held = None
+        self._caches.discard(self)
+
+    def _cut(self) -> None:
+        """Cut the file to the entries there are."""
+        file = files.open_file(self.path, writable=True, create=True)
+        file.truncate(self.size)
+        file.close()
+
+    def hold(self) -> None:
+        """Keep the columns in memory from now on: the file is about to go, or to be another's."""
+        try:
+            self._held = self.columns
+        except CorruptIndex:
+            self._held = self._decode(memoryview(b""))
+
+    def replace(self, columns: Columns) -> None:
+        """Put a whole new index in the place of this one, which does not grow."""
+        self._caches.discard(self)
+        if self._read_only:
+            self._held = columns
+            return
+        entries = np.empty(len(columns[0]), dtype=self.DTYPE)
+        for name, column in zip(self.DTYPE.names or (), columns, strict=True):
+            entries[name] = column
+        files.write_file(self.path, entries.tobytes())
+
+    def sync(self) -> None:
+        """Wait until all entries are on the disk."""
+        file = files.open_file(self.path, writable=True)
+        file.sync()
+        file.close()
+
+
+class OffsetIndex(SparseIndex):
+    """Entries (last offset of a batch, the batch's position), both increasing."""
+
+    ENTRY = OFFSET_ENTRY
+    DTYPE = OFFSET_DTYPE
+
+    def _decode(self, buffer: memoryview) -> Columns:
+        return offset_columns(buffer)
+
+    def _check(self, columns: Columns) -> None:
+        for column in columns:
+            if (backwards := _first_not_increasing(column, strictly=True)) is not None:
+                raise self.corrupt("entries do not increase", backwards)
+
+    def position_for(self, offset: int) -> int:
+        """The position of a batch at or before the one that holds ``offset``."""
+        offsets, positions = self.columns
+        entry = bisect_right(offsets, offset - self.base_offset) - 1
+        return positions[entry] if entry >= 0 else 0
+
+    def position_before(self, position: int) -> int:
+        """The last indexed position that is not beyond ``position``; 0 where none is."""
+        _, positions = self.columns
+        entry = bisect_right(positions, position) - 1
+        return positions[entry] if entry >= 0 else 0
+
+    def append(self, last_offset: int, position: int) -> None:
+        self._append(last_offset - self.base_offset, position)
+
+    def count_before(self, position: int) -> int:
+        """How many entries point below ``position``."""
+        return bisect_left(self.columns[1], position)
+
+
+class TimeIndex(SparseIndex):
+    """Entries (largest timestamp up to here, the last offset of the batch that brought it): timestamps increase."""
+
+    ENTRY = TIME_ENTRY
+    DTYPE = TIME_DTYPE
+
+    def _decode(self, buffer: memoryview) -> Columns:
+        return time_columns(buffer)
+
+    def _check(self, columns: Columns) -> None:
+        for column in columns:
+            if (backwards := _first_not_increasing(column, strictly=column is columns[0])) is not None:
+                raise self.corrupt("entries do not increase", backwards)
+
+    def offset_for(self, timestamp_ms: int) -> int:
+        """An offset before which all timestamps are lower than ``timestamp_ms``."""
+        timestamps, offsets = self.columns
+        entry = bisect_left(timestamps, timestamp_ms) - 1
+        return self.base_offset + (offsets[entry] if entry >= 0 else 0)
+
+    @property
+    def last(self) -> tuple[int, int] | None:
+        """The largest timestamp that is indexed, and its offset."""
+        timestamps, offsets = self.columns
+        return (timestamps[-1], self.base_offset + offsets[-1]) if timestamps else None
+
+    def append(self, timestamp_ms: int, offset: int) -> None:
+        """Nothing is added where the timestamp is not larger than the last one."""
+        assert self._held is not None
+        timestamps = self._held[0]
+        if timestamp_ms > (timestamps[-1] if timestamps else -1):
+            self._append(timestamp_ms, offset - self.base_offset)
+
+    def count_up_to(self, offset: int) -> int:
+        """How many entries are for offsets up to ``offset``."""
+        return bisect_right(self.columns[1], offset - self.base_offset)
+
+
+def _first_not_increasing(column: "Columns | object", *, strictly: bool) -> int | None:
+    numbers = np.asarray(column)
+    steps = numbers[1:] <= numbers[:-1] if strictly else numbers[1:] < numbers[:-1]
+    wrong = np.flatnonzero(steps)
+    return int(wrong[0]) + 1 if wrong.size else None

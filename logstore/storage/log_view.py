@@ -1,0 +1,127 @@
+"""Reading a partition: a snapshot of its segments and bounds, which costs nothing to take and needs no lock.
+
+A view never changes. Segments that retention removes meanwhile can still be read until their files are unlinked, and
+open slices even after that.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from logstore.errors import InvalidArgument, OffsetGap, OffsetOutOfRange
+from logstore.format.batch import RecordBatch
+from logstore.format.record import Record
+from logstore.storage.file_slice import FileSlice
+from logstore.storage.segment import Segment
+
+READ_SIZE_MAX = 1 << 20
+
+
+class TimestampAndOffset(NamedTuple):
+    timestamp_ms: int
+    offset: int
+
+
+class LogView(NamedTuple):
+    """``name`` is the partition's directory name; ``gaps`` are (first, last) offsets that salvage could not save."""
+
+    name: str
+    segments: tuple[Segment, ...]
+    log_start_offset: int
+    log_end_offset: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def read(self, offset: int, max_bytes: int = READ_SIZE_MAX, *, max_offset: int | None = None) -> FileSlice:
+        """Stored bytes from the batch that holds ``offset`` on: at least that batch whole, else up to ``max_bytes``, of
+        one segment; the last batch may be cut short. Empty at the end of the log.
+
+        ``max_offset`` bounds it from above, exclusively: a high watermark or last stable offset, which lie between
+        batches. Raises OffsetOutOfRange, OffsetGap, DamagedLog.
+        """
+        if max_bytes < 1:
+            raise InvalidArgument("max_bytes", max_bytes, "must be at least 1")
+        end_offset = self.log_end_offset if max_offset is None else min(max_offset, self.log_end_offset)
+        index = self._check(offset)
+        while offset < end_offset and index < len(self.segments):
+            segment = self.segments[index]
+            located = segment.find(offset)
+            if located is not None:
+                if located.header.base_offset >= end_offset:
+                    break
+                limit = self._limit(segment, end_offset)
+                size = min(max(max_bytes, located.header.size), limit - located.position)
+                return segment.slice(located.position, size)
+            index += 1  # compaction has removed what was left of the segment
+        return self.segments[-1].slice(self.segments[-1].size, 0)
+
+    def _limit(self, segment: Segment, end_offset: int) -> int:
+        """The position in ``segment`` where ``end_offset`` begins; its end where that is beyond."""
+        if end_offset >= self.log_end_offset:
+            return segment.size
+        located = segment.find(end_offset)
+        return segment.size if located is None else located.position
+
+    def _check(self, offset: int) -> int:
+        """The index of the segment to look in. Raises OffsetOutOfRange, OffsetGap."""
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRange(self.name, offset, self.log_start_offset, self.log_end_offset)
+        for first, last in self.gaps:
+            if first <= offset <= last:
+                raise OffsetGap(self.name, first, last)
+        return max(0, bisect_right(self.segments, offset, key=_base_offset) - 1)
+
+    def batches(self, offset: int, *, max_offset: int | None = None) -> Iterator[RecordBatch]:
+        """The batches from the one that holds ``offset`` up to the end (``max_offset`` as in ``read``), CRC checked.
+
+        Raises OffsetOutOfRange at the first step, and DamagedLog or OffsetGap where records are lost.
+        """
+        end_offset = self.log_end_offset if max_offset is None else min(max_offset, self.log_end_offset)
+        first_index = self._check(offset)
+        for segment in self.segments[first_index:]:
+            if offset >= end_offset:
+                return
+            located = segment.find(offset)
+            if located is None:
+                continue
+            for batch in segment.batches(located.position):
+                header = batch.header
+                if header.base_offset >= end_offset:
+                    return
+                if self.gaps and header.base_offset > offset:
+                    self._check_gap(offset, header.base_offset)
+                yield batch
+                offset = header.next_offset
+
+    def _check_gap(self, offset: int, next_offset: int) -> None:
+        for first, last in self.gaps:
+            if offset <= first < next_offset:
+                raise OffsetGap(self.name, first, last)
+
+    def records(self, offset: int, *, max_offset: int | None = None) -> Iterator[Record]:
+        """The records from ``offset`` on, without transaction markers. Raises as ``batches`` does."""
+        for batch in self.batches(offset, max_offset=max_offset):
+            header = batch.header
+            if header.is_control:
+                continue
+            records = batch.records()
+            if header.base_offset < offset:
+                records = [record for record in records if record.offset >= offset]
+            yield from records
+
+    def offset_for_time(self, timestamp_ms: int) -> TimestampAndOffset | None:
+        """The first record, by offset, that is not older than ``timestamp_ms``; None where all are."""
+        for segment in self.segments:
+            if segment.largest_timestamp >= timestamp_ms:
+                found = segment.find_timestamp(timestamp_ms, self.log_start_offset)
+                if found is not None and found[1] < self.log_end_offset:
+                    return TimestampAndOffset(*found)
+        return None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all log files."""
+        return sum(segment.size for segment in self.segments)
+
+
+def _base_offset(segment: Segment) -> int:
+    return segment.base_offset

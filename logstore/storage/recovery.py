@@ -1,0 +1,356 @@
+"""Opening a partition's directory: what is kept, what is cut, what is reported.
+
+1. Finish or undo what was under way: files named ``.cleaned`` are dropped, ``.swap`` takes the place of the segments
+   that it was made from, ``.deleted`` are unlinked, and so is what belongs to no ``.log``.
+2. Read the small files: leader epochs, gaps. One that is damaged is made again from what the log says, or reported.
+3. After a clean shutdown, trust the recorded end if the last segment's tail agrees: it is walked from its last index
+   entry. Otherwise
+4. walk from the recovery point on: every batch's header, CRC and offset; indexes are made anew from there.
+5. Cut a torn tail: bytes at the end of the last segment with no good batch behind them. Say how many in the log.
+   Damage with good batches behind it is not a torn tail: it stays, is reported, and reads stop at it.
+6. Drop empty segments behind the end. Without any segment, start an empty one at the log start offset.
+7. Bring the producer state up: the newest good snapshot, then the batches behind it; likewise the leader epochs.
+
+Doing it twice changes nothing the second time, and it may be interrupted anywhere and started again.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from logstore.errors import CorruptBatch, CorruptCheckpoint, CorruptData, CorruptSnapshot
+from logstore.format import checkpoint, filename, producer_snapshot
+from logstore.format.batch import BatchHeader, RecordBatch, decode_marker
+from logstore.format.filename import FileKind, SegmentFile
+from logstore.storage import files
+from logstore.storage.cache import Caches
+from logstore.storage.leader_epochs import LeaderEpochs
+from logstore.storage.producer_state import ProducerState
+from logstore.storage.scan import Damage, LogBatch, scan
+from logstore.storage.segment import Segment
+
+logger = logging.getLogger("logstore.storage")
+
+
+class SegmentDamage(NamedTuple):
+    """Damage in one log file."""
+
+    path: Path
+    damage: Damage
+
+
+class Recovered(NamedTuple):
+    """What stands on the disk, ready for use. ``snapshot_offsets`` are those of the producer snapshots kept."""
+
+    segments: list[Segment]
+    log_start_offset: int
+    log_end_offset: int
+    producers: ProducerState
+    leader_epochs: LeaderEpochs
+    gaps: list[tuple[int, int]]
+    damages: list[SegmentDamage]
+    snapshot_offsets: list[int]
+
+
+def recover(
+    directory: Path,
+    caches: Caches,
+    *,
+    index_interval: int = 4096,
+    log_start_offset: int = 0,
+    recovery_point: int = 0,
+    is_clean: bool = False,
+) -> Recovered:
+    """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
+    ``is_clean``: the log was closed and ends there. Raises StorageFailure, DamagedLog never."""
+    name = directory.name
+    _finish_interrupted(directory)
+    segments, snapshot_offsets = load_segments(directory, caches, index_interval)
+    leader_epochs = LeaderEpochs(_read_epochs(directory))
+    gaps = read_gaps(directory)
+    damages: list[SegmentDamage] = []
+    log_end_offset = None
+    if is_clean and segments:
+        log_end_offset = _check_clean_end(segments[-1], recovery_point)
+    if log_end_offset is None:
+        log_end_offset = _walk(segments, recovery_point if not is_clean else 0, damages)
+        log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset, log_start_offset))
+    if not segments:
+        segments.append(Segment.create(directory, log_start_offset, caches, index_interval=index_interval))
+        files.sync_dir(directory)
+        log_end_offset = log_start_offset
+    log_start_offset = min(max(log_start_offset, segments[0].base_offset), log_end_offset)
+    producers = ProducerState(name)
+    for offset in [offset for offset in snapshot_offsets if offset > log_end_offset]:
+        files.unlink(directory / filename.snapshot_name(offset))
+        snapshot_offsets.remove(offset)
+    leader_epochs.truncate_from_end(log_end_offset)
+    replay(directory, segments, snapshot_offsets, producers, leader_epochs)
+    return Recovered(
+        segments, log_start_offset, log_end_offset, producers, leader_epochs, gaps, damages, snapshot_offsets
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- step 1
+
+
+def _finish_interrupted(directory: Path) -> None:
+    found = _segment_files(directory)
+    logs = {file.base_offset for file in found if file.kind is FileKind.LOG and not file.suffix}
+    swapped = sorted(file.base_offset for file in found if file.kind is FileKind.LOG and file.suffix == filename.SWAP)
+    if swapped:
+        for base_offset in swapped:
+            complete_swap(directory, base_offset, logs)
+            logs.add(base_offset)
+        found = _segment_files(directory)
+    gone = [file for file in found if file.suffix]
+    orphans = [
+        file
+        for file in found
+        if not file.suffix and file.kind is not FileKind.SNAPSHOT and file.base_offset not in logs
+    ]
+    for file in gone + orphans:
+        files.unlink(directory / file.name)
+
+
+def _segment_files(directory: Path) -> list[SegmentFile]:
+    parsed = (filename.parse_segment_file(entry.name) for entry in files.list_dir(directory) if not entry.is_dir)
+    return [file for file in parsed if file is not None]
+
+
+def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> None:
+    """Put a compacted segment, complete as ``.swap``, in the place of those of ``logs`` (base offsets) that begin
+    within its offsets. Those that begin behind hold only what is compacted away, and stay until the next compaction.
+
+    The oldest go first, and surely: were a tombstone gone before the value that it deletes, the value would be back.
+    """
+    swap_path = directory / (filename.log_name(base_offset) + filename.SWAP)
+    swap = files.open_file(swap_path)
+    end_offset = base_offset + 1
+    for found in scan(swap, expected_offset=base_offset):
+        if isinstance(found, LogBatch):
+            end_offset = max(end_offset, found.batch.header.next_offset)
+    for old in sorted(logs):
+        if base_offset <= old < end_offset:
+            remove_segment_files(directory, old, keep_log=old == base_offset)
+            files.sync_dir(directory)
+    files.rename(swap_path, directory / filename.log_name(base_offset))
+    files.sync_dir(directory)
+
+
+def remove_segment_files(directory: Path, base_offset: int, *, keep_log: bool = False) -> None:
+    """Unlink a segment's files, the log first: what is left without one is removed when the log is opened."""
+    if not keep_log:
+        files.unlink(directory / filename.log_name(base_offset))
+    for name in (filename.index_name, filename.time_index_name, filename.txn_index_name):
+        files.unlink(directory / name(base_offset))
+
+
+def load_segments(
+    directory: Path, caches: Caches, index_interval: int, *, read_only: bool = False
+) -> tuple[list[Segment], list[int]]:
+    """The segments in a directory by base offset, and the offsets of its producer snapshots. Nothing is read."""
+    segments, snapshot_offsets = [], []
+    for entry in files.list_dir(directory):
+        file = filename.parse_segment_file(entry.name)
+        if file is None or file.suffix or entry.is_dir:
+            continue
+        if file.kind is FileKind.LOG:
+            segments.append(
+                Segment(
+                    directory,
+                    file.base_offset,
+                    caches,
+                    size=entry.size,
+                    modified_ms=entry.modified_ms,
+                    index_interval=index_interval,
+                    read_only=read_only,
+                )
+            )
+        elif file.kind is FileKind.SNAPSHOT:
+            snapshot_offsets.append(file.base_offset)
+    return segments, snapshot_offsets
+
+
+# ----------------------------------------------------------------------------------------------------------- step 2
+
+
+def _read_epochs(directory: Path) -> list[tuple[int, int]]:
+    data = files.read_file(directory / filename.LEADER_EPOCH_CHECKPOINT)
+    if data is None:
+        return []
+    try:
+        return checkpoint.decode_epochs(data)
+    except CorruptCheckpoint as error:
+        logger.warning("%s: made anew from the log", error.within(str(directory / filename.LEADER_EPOCH_CHECKPOINT)))
+        return []
+
+
+def read_gaps(directory: Path) -> list[tuple[int, int]]:
+    """The offset ranges that salvage could not save."""
+    path = directory / filename.OFFSET_GAP_CHECKPOINT
+    data = files.read_file(path)
+    if data is None:
+        return []
+    try:
+        return checkpoint.decode_gaps(data)
+    except CorruptCheckpoint as error:
+        logger.warning("%s: gaps in the offsets are no longer reported", error.within(str(path)))
+        return []
+
+
+# ------------------------------------------------------------------------------------------------------ steps 3 to 6
+
+
+def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
+    """``end_offset`` if the segment's tail, behind its last index entry, ends there; else None."""
+    try:
+        positions = segment.offset_index.columns[1]
+        next_offset = segment.base_offset
+        for located in segment.headers(positions[-1] if positions else 0):
+            next_offset = located.header.next_offset
+            if located.position + located.header.size > segment.size:
+                return None
+    except CorruptData:
+        return None
+    return end_offset if next_offset == end_offset else None
+
+
+def _walk(segments: list[Segment], recovery_point: int, damages: list[SegmentDamage]) -> int:
+    """Check and reindex from the recovery point on, cut a torn tail, and return the end offset."""
+    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
+    end_offset = segments[first].base_offset if segments else 0
+    for index in range(first, len(segments)):
+        segment = segments[index]
+        has_later_data = any(later.size for later in segments[index + 1 :])
+        end_offset = max(end_offset, segment.base_offset)
+        position = _trusted_position(segment, recovery_point) if index == first else 0
+        for damage in segment.rebuild_indexes(position):
+            if damage.next_offset is None and not has_later_data:
+                _cut_tail(segment, damage)
+            else:
+                damages.append(SegmentDamage(segment.path, damage))
+                logger.warning("%s", segment.damaged(damage))
+        end_offset = max(end_offset, _end_offset(segment))
+    return end_offset
+
+
+def _trusted_position(segment: Segment, recovery_point: int) -> int:
+    """Where in the segment to begin: the last indexed batch at or before the recovery point."""
+    try:
+        position = segment.offset_index.position_for(recovery_point)
+        segment.time_index.columns  # noqa: B018  # both must be good, or both are made anew
+        header = next(iter(segment.headers(position)), None) if position else None
+        return position if header and header.header.last_offset <= recovery_point else 0
+    except CorruptData:
+        return 0
+
+
+def _cut_tail(segment: Segment, damage: Damage) -> None:
+    if not damage.is_zeros:
+        logger.warning(
+            "%s: cut %d bytes of an append that was not finished at position %d: %s",
+            *(segment.path, damage.size, damage.position, damage.reason),
+        )
+    segment.size = damage.position
+    file = files.open_file(segment.path, writable=True)
+    file.truncate(damage.position)
+    file.sync()
+    file.close()
+
+
+def _end_offset(segment: Segment) -> int:
+    """The offset behind the segment's last good batch."""
+    offsets, positions = segment.offset_index.columns
+    end_offset = segment.base_offset
+    start = positions[-1] if positions else 0
+    for found in scan(segment.file, position=start, end=segment.size, expected_offset=segment.base_offset):
+        if isinstance(found, LogBatch):
+            end_offset = found.batch.header.next_offset
+    return end_offset
+
+
+def _drop_empty_tail(segments: list[Segment], end_offset: int, log_start_offset: int) -> int:
+    """Drop empty segments that do not begin where the log ends: a roll came to the disk, what was before it did not.
+
+    Returns the end offset: an empty log keeps the start of its first segment.
+    """
+    while segments and not segments[-1].size and (len(segments) > 1 and segments[-1].base_offset != end_offset):
+        gone = segments.pop()
+        gone.forget()
+        remove_segment_files(gone.directory, gone.base_offset)
+    if segments and not any(segment.size for segment in segments):
+        return max(segments[-1].base_offset, min(log_start_offset, segments[-1].base_offset))
+    return end_offset
+
+
+# ----------------------------------------------------------------------------------------------------------- step 7
+
+
+def replay(
+    directory: Path,
+    segments: Iterable[Segment],
+    snapshot_offsets: list[int],
+    producers: ProducerState,
+    leader_epochs: LeaderEpochs,
+) -> None:
+    """Load the newest good producer snapshot, and replay the batches behind it; damaged ranges are passed over."""
+    start_offset = 0
+    producers.load(())
+    for offset in sorted(snapshot_offsets, reverse=True):
+        path = directory / filename.snapshot_name(offset)
+        try:
+            producers.load(producer_snapshot.decode(files.read_file(path) or b""))
+        except CorruptSnapshot as error:
+            logger.warning("%s: an older one, or the log itself, is used instead", error.within(str(path)))
+            files.unlink(path)
+            snapshot_offsets.remove(offset)
+            continue
+        start_offset = offset
+        break
+    for segment in _segments_from(list(segments), start_offset):
+        for batch in _good_batches(segment, start_offset):
+            header = batch.header
+            leader_epochs.assign(header.partition_leader_epoch, header.base_offset)
+            if header.producer_id >= 0:
+                update_producers(producers, header, batch)
+
+
+def _segments_from(segments: list[Segment], offset: int) -> list[Segment]:
+    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= offset), default=0)
+    return segments[first:]
+
+
+def _good_batches(segment: Segment, from_offset: int) -> Iterable[RecordBatch]:
+    position = 0
+    if from_offset > segment.base_offset:
+        try:
+            located = segment.find(from_offset)
+            position = segment.size if located is None else located.position
+        except CorruptData:
+            position = 0
+    for found in scan(segment.file, position=position, end=segment.size, expected_offset=0, check_crc=False):
+        if isinstance(found, LogBatch) and found.batch.header.base_offset >= from_offset:
+            yield found.batch
+
+
+def update_producers(producers: ProducerState, header: BatchHeader, batch: RecordBatch) -> None:
+    """Take note of a producer's batch, or of a transaction's marker."""
+    if not header.is_control:
+        if header.base_sequence >= 0:
+            producers.update(
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.base_offset,
+                header.last_offset,
+                header.max_timestamp,
+                header.is_transactional,
+            )
+        return
+    try:
+        marker = decode_marker(batch.records()[0])
+    except (CorruptBatch, IndexError):
+        return  # Kafka's own control batches, such as a snapshot's, end no transaction
+    producers.end_transaction(header.producer_id, header.producer_epoch, marker[1], header.max_timestamp)

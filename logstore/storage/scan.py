@@ -1,0 +1,146 @@
+"""Walks a log file and yields what it finds: whole batches, and damage. Whoever reads a log that may be broken reads
+it through here: recovery, verify, salvage, dump. Nothing is changed.
+
+A batch is good when its header is plausible, it lies within the file, its CRC fits and its offsets follow those
+before. Anything else is damage, which ends where the next good batch begins (found by looking at every position), or
+at the end of the file. Damage up to the end is a *torn tail* if no good batch follows; zeros to the end are space that
+was allocated and never written.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from logstore.errors import CorruptBatch
+from logstore.format.batch import (
+    FRAME_SIZE,
+    HEADER_SIZE,
+    MAGIC,
+    MAGIC_POSITION,
+    RecordBatch,
+    read_header,
+)
+from logstore.storage.files import File
+
+CHUNK_SIZE = 1 << 20
+
+
+class LogBatch(NamedTuple):
+    """A good batch and its position in the file."""
+
+    position: int
+    batch: RecordBatch
+
+
+class Damage(NamedTuple):
+    """Bytes that are no good batch: ``size`` of them from ``position``.
+
+    ``next_offset`` is the base offset of the good batch that follows, None where none does: then it is a torn tail.
+    ``is_zeros``: nothing but zeros, up to the end of the file.
+    """
+
+    position: int
+    size: int
+    reason: str
+    expected_offset: int
+    next_offset: int | None
+    is_zeros: bool
+
+
+class _Window:
+    """A piece of the file in memory that moves along."""
+
+    def __init__(self, file: File, end: int) -> None:
+        self.file, self.end = file, end
+        self.start, self.data = 0, b""
+
+    def at(self, position: int, size: int) -> int:
+        """The index in ``data`` where ``position`` is, with ``size`` bytes behind it as far as the file has them."""
+        if not (self.start <= position and position + size <= self.start + len(self.data)):
+            self.start = position
+            self.data = self.file.read_at(position, min(max(size, CHUNK_SIZE), self.end - position))
+        return position - self.start
+
+
+def scan(
+    file: File, *, position: int = 0, end: int | None = None, expected_offset: int = 0, check_crc: bool = True
+) -> Iterator[LogBatch | Damage]:
+    """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets >= ``expected_offset``."""
+    size = file.size()
+    window = _Window(file, size if end is None else min(end, size))
+    while position < window.end:
+        try:
+            found = _read_batch(window, position, expected_offset, check_crc)
+        except CorruptBatch as error:
+            damage = _measure_damage(window, position, expected_offset, error.reason)
+            yield damage
+            position += damage.size
+            continue
+        yield LogBatch(position, found)
+        position += found.header.size
+        expected_offset = found.header.next_offset
+
+
+def _read_batch(window: _Window, position: int, expected_offset: int, check_crc: bool) -> RecordBatch:
+    left = window.end - position
+    start = window.at(position, HEADER_SIZE)
+    header = read_header(window.data, start)
+    if header.size > left:
+        raise CorruptBatch(f"a batch of {header.size} bytes is cut short after {left}", position)
+    if header.base_offset < expected_offset:
+        raise CorruptBatch(f"base offset {header.base_offset} is below {expected_offset}, which comes next", position)
+    start = window.at(position, header.size)
+    batch = RecordBatch(header, start, window.data)
+    if check_crc:
+        batch.check_crc()
+    return batch
+
+
+def _measure_damage(window: _Window, position: int, expected_offset: int, reason: str) -> Damage:
+    resumed = _find_batch(window, position + 1, expected_offset)
+    if resumed is not None:
+        next_position, next_offset = resumed
+        return Damage(position, next_position - position, reason, expected_offset, next_offset, False)
+    size = window.end - position
+    zeros = _is_zeros(window, position)
+    return Damage(position, size, "nothing but zeros" if zeros else reason, expected_offset, None, zeros)
+
+
+def _find_batch(window: _Window, position: int, expected_offset: int) -> tuple[int, int] | None:
+    """Position and base offset of the first good batch from ``position`` on, at whatever position."""
+    while window.end - position >= HEADER_SIZE:
+        at = window.at(position, min(CHUNK_SIZE, window.end - position))
+        for candidate in _candidates(window.data[at:], window.end - position, expected_offset):
+            try:
+                batch = _read_batch(window, position + candidate, expected_offset, True)
+            except CorruptBatch:
+                window.at(position, min(CHUNK_SIZE, window.end - position))
+                continue
+            return position + candidate, batch.header.base_offset
+        position += max(1, len(window.data) - (position - window.start) - HEADER_SIZE + 1)
+    return None
+
+
+def _candidates(data: bytes, left: int, expected_offset: int) -> list[int]:
+    """Where in ``data`` a batch may begin: by magic, and a length and offset that are possible."""
+    octets = np.frombuffer(data, dtype=np.uint8)
+    if len(octets) < HEADER_SIZE:
+        return []
+    starts = np.flatnonzero(octets[MAGIC_POSITION : len(octets) - HEADER_SIZE + MAGIC_POSITION + 1] == MAGIC)
+    lengths = np.zeros(len(starts), dtype=np.int64)
+    for index in range(8, 12):
+        lengths = lengths << 8 | octets[starts + index]
+    sizes = lengths + FRAME_SIZE
+    fits = (sizes >= HEADER_SIZE) & (sizes <= left - starts)
+    return [int(start) for start in starts[fits] if data[start] == 0]
+
+
+def _is_zeros(window: _Window, position: int) -> bool:
+    while position < window.end:
+        at = window.at(position, min(CHUNK_SIZE, window.end - position))
+        piece = window.data[at:]
+        if piece.count(0) != len(piece):
+            return False
+        position += max(1, len(piece))
+    return True

@@ -1,0 +1,405 @@
+"""One segment: a ``.log`` file of record batches from a base offset on, and its two indexes.
+
+Bytes up to ``size`` are batches that were written whole; ``size`` moves only after they were, so readers need no lock.
+Only the partition's one writer calls what appends, seals, truncates or renames. After a crash the bytes past the
+recovery point may be anything: recovery, not this module, decides what is kept.
+"""
+
+import errno
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from logstore.errors import CorruptBatch, CorruptIndex, DamagedLog, StorageFailure
+from logstore.format import filename
+from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
+from logstore.storage import files
+from logstore.storage.cache import Caches, Columns
+from logstore.storage.file_slice import FileSlice
+from logstore.storage.files import File
+from logstore.storage.index import OffsetIndex, TimeIndex
+from logstore.storage.scan import Damage, scan
+
+# base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
+_STEP = Struct(">qi11xi")
+_SEARCH_SIZE = 8192
+_READ_SIZE = 1 << 20
+
+
+class Located(NamedTuple):
+    """A batch's position in its segment."""
+
+    position: int
+    header: BatchHeader
+
+
+class Segment:
+    """See the module. ``created_ms`` is when its first batch came, 0 where it is empty."""
+
+    def __init__(
+        self,
+        directory: Path,
+        base_offset: int,
+        caches: Caches,
+        *,
+        size: int = 0,
+        modified_ms: int = 0,
+        index_interval: int = 4096,
+        read_only: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.base_offset = base_offset
+        self.path = directory / filename.log_name(base_offset)
+        self.offset_index = OffsetIndex(directory / filename.index_name(base_offset), base_offset, caches, read_only)
+        self.time_index = TimeIndex(directory / filename.time_index_name(base_offset), base_offset, caches, read_only)
+        self.size = size
+        self.modified_ms = modified_ms
+        self.created_ms = 0
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = base_offset
+        self.is_growing = False
+        self.index_interval = index_interval
+        self._unindexed_size = 0
+        self._damages: dict[int, Damage] = {}
+        self._caches = caches
+
+    def __repr__(self) -> str:
+        return f"Segment({self.path}, size={self.size})"
+
+    # ----------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def file(self) -> File:
+        """The open log file; a new one where the cache has let it go."""
+        return self._caches.files.get(self, self._open)
+
+    def _open(self) -> File:
+        try:
+            return files.open_file(self.path, writable=self.is_growing)
+        except StorageFailure as error:
+            if error.errno != errno.ENOENT:
+                raise
+            # It is being retired just now: its name is about to change, or has changed.
+            return files.open_file(self.directory / (filename.log_name(self.base_offset) + filename.DELETED))
+
+    def find(self, offset: int) -> Located | None:
+        """The first batch that ends at or after ``offset``; None where all end before.
+
+        Raises DamagedLog where the batch should be in a damaged range.
+        """
+        position = self._indexed_position(offset)
+        try:
+            return self._walk_to(offset, position)
+        except DamagedLog:
+            if position == 0:
+                raise
+        # Either the index pointed astray or the log is damaged: a walk from the start tells.
+        found = self._walk_to(offset, 0)
+        self.rebuild_indexes()
+        return found
+
+    def _indexed_position(self, offset: int) -> int:
+        try:
+            return self.offset_index.position_for(offset)
+        except CorruptIndex:
+            self.rebuild_indexes()
+            return self.offset_index.position_for(offset)
+
+    def _walk_to(self, offset: int, position: int) -> Located | None:
+        file, end = self.file, self.size
+        data, start = b"", position
+        expected_offset = self.base_offset
+        while position < end:
+            at = position - start
+            if at + HEADER_SIZE > len(data):
+                start, at = position, 0
+                data = file.read_at(position, min(_SEARCH_SIZE, end - position))
+            try:
+                if len(data) < HEADER_SIZE:
+                    raise CorruptBatch("the log ends in the middle of a batch header")
+                base_offset, batch_length, last_offset_delta = _STEP.unpack_from(data, at)
+                if base_offset < expected_offset or batch_length < HEADER_SIZE - FRAME_SIZE or last_offset_delta < 0:
+                    raise CorruptBatch("this is no batch header")
+                if base_offset + last_offset_delta >= offset:
+                    return Located(position, read_header(data, at))
+            except CorruptBatch as error:
+                damage = self.damage_at(position, expected_offset, error.reason)
+                if damage.next_offset is None or offset < damage.next_offset:
+                    raise self.damaged(damage) from None
+                expected_offset = damage.next_offset
+                position += damage.size
+                continue
+            expected_offset = base_offset + last_offset_delta + 1
+            position += batch_length + FRAME_SIZE
+        return None
+
+    def damage_at(self, position: int, expected_offset: int, reason: str) -> Damage:
+        """The damaged range that begins at ``position``, measured once."""
+        damage = self._damages.get(position)
+        if damage is None:
+            found = next(scan(self.file, position=position, end=self.size, expected_offset=expected_offset), None)
+            # Good bytes after all, or none: the file has changed since.
+            changed = Damage(position, max(0, self.size - position), reason, expected_offset, None, False)
+            damage = found if isinstance(found, Damage) else changed
+            self._damages[position] = damage
+        return damage
+
+    def damaged(self, damage: Damage) -> DamagedLog:
+        return DamagedLog(damage.reason, damage.position, str(self.path), damage.next_offset)
+
+    def headers(self, position: int = 0) -> Iterator[Located]:
+        """Every batch's header from ``position`` on. Raises DamagedLog."""
+        file, end = self.file, self.size
+        data, start = b"", position
+        expected_offset = self.base_offset
+        while position < end:
+            if position - start + HEADER_SIZE > len(data):
+                start = position
+                data = file.read_at(position, min(_SEARCH_SIZE, end - position))
+            try:
+                header = read_header(data, position - start)
+            except CorruptBatch as error:
+                raise self.damaged(self.damage_at(position, expected_offset, error.reason)) from None
+            yield Located(position, header)
+            expected_offset = header.next_offset
+            position += header.size
+
+    def slice(self, position: int, size: int) -> FileSlice:
+        return FileSlice(self.file, position, min(size, self.size - position))
+
+    def batches(self, position: int = 0) -> Iterator[RecordBatch]:
+        """Every batch from ``position`` on, its CRC checked. Raises DamagedLog."""
+        expected_offset = self.base_offset
+        while position < self.size:
+            data = self.slice(position, _READ_SIZE).read()
+            taken = 0
+            try:
+                if len(data) >= HEADER_SIZE and (size := read_header(data).size) > len(data):
+                    data = self.slice(position, size).read()
+                for batch in batches(data):
+                    batch.check_crc()
+                    yield batch
+                    expected_offset = batch.header.next_offset
+                    taken = batch.position + batch.header.size
+                if not taken:
+                    raise CorruptBatch("a batch is cut short")
+            except CorruptBatch as error:
+                raise self.damaged(self.damage_at(position + taken, expected_offset, error.reason)) from None
+            position += taken
+
+    def find_timestamp(self, timestamp_ms: int, from_offset: int) -> tuple[int, int] | None:
+        """(timestamp, offset) of the first record from ``from_offset`` on that is not older. Raises DamagedLog."""
+        if self.largest_timestamp < timestamp_ms:
+            return None
+        located = self.find(max(self.time_index.offset_for(timestamp_ms), from_offset))
+        if located is None:
+            return None
+        for position, header in self.headers(located.position):
+            if header.max_timestamp >= timestamp_ms and header.record_count:
+                for record in next(self.batches(position)).records():
+                    if record.timestamp_ms >= timestamp_ms and record.offset >= from_offset:
+                        return record.timestamp_ms, record.offset
+        return None
+
+    @property
+    def largest_timestamp(self) -> int:
+        """The largest timestamp in the segment, -1 where it has none."""
+        if self.max_timestamp == NO_TIMESTAMP and self.size and not self.is_growing:
+            try:
+                last = self.time_index.last
+            except CorruptIndex:
+                self.rebuild_indexes()
+                last = self.time_index.last
+            self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
+        return self.max_timestamp
+
+    # ----------------------------------------------------------------------------------------------------- writing
+
+    @classmethod
+    def create(
+        cls, directory: Path, base_offset: int, caches: Caches, *, index_interval: int = 4096, allocate_size: int = 0
+    ) -> "Segment":
+        """A new, empty segment's files. The directory is the caller's to sync. On an error none of them is left."""
+        segment = cls(directory, base_offset, caches, index_interval=index_interval)
+        segment.is_growing = True
+        try:
+            file = files.open_file(segment.path, writable=True, create=True)
+            file.truncate(0)
+            if allocate_size:
+                file.allocate(allocate_size)
+            segment.offset_index.start_growing(0)
+            segment.time_index.start_growing(0)
+        except StorageFailure:
+            for path in segment.paths:
+                files.unlink(path)
+            raise
+        return segment
+
+    def start_growing(self) -> None:
+        """Make a segment that was found on the disk ready for appends."""
+        if self.is_growing:
+            return
+        self.largest_timestamp  # noqa: B018  # loaded while the indexes are as they were closed
+        self.offset_index.start_growing()
+        self.time_index.start_growing()
+        positions = self.offset_index.columns[1]
+        self._unindexed_size = self.size - (positions[-1] if positions else 0)
+        self.is_growing = True
+        self._caches.discard(self)
+
+    def append(
+        self, pieces: Sequence[files.Buffer], size: int, last_offset: int, max_timestamp: int, now_ms: int
+    ) -> None:
+        """Write one batch, given in pieces, behind the last. On an error nothing has changed, unless cutting back what
+        was half written fails too: that raises PartitionOffline in the caller."""
+        position = self.size
+        index_is_due = self._unindexed_size > self.index_interval
+        if index_is_due:
+            self.offset_index.reserve()
+            self.time_index.reserve()
+        if len(pieces) == 1:
+            self.file.write_at(position, pieces[0])
+        else:
+            self.file.write_pieces_at(position, pieces)
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp, self.max_timestamp_offset = max_timestamp, last_offset
+        if index_is_due:
+            self.index_batch(last_offset, position)
+        self._unindexed_size += size
+        self.modified_ms = now_ms
+        if not position:
+            self.created_ms = now_ms
+        self.size = position + size
+
+    def index_batch(self, last_offset: int, position: int) -> None:
+        self.offset_index.append(last_offset, position)
+        self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+        self._unindexed_size = 0
+
+    def index_is_full(self, index_size_max: int) -> bool:
+        """Whether one more entry could pass ``segment.index.bytes``."""
+        entry_size = self.time_index.ENTRY.size
+        return self.time_index.size + 2 * entry_size > index_size_max
+
+    def cut_back(self, allocated_size: int = 0) -> None:
+        """Remove what a failed append left behind the last whole batch."""
+        self.file.truncate(self.size)
+        if allocated_size > self.size:
+            self.file.allocate(allocated_size)
+
+    def seal(self) -> None:
+        """No more appends: the largest timestamp is indexed, and space kept ready is given back. Nothing is synced."""
+        if not self.is_growing:
+            return
+        if self.max_timestamp != NO_TIMESTAMP:
+            self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+        self.file.truncate(self.size)
+        self.offset_index.seal()
+        self.time_index.seal()
+        self.is_growing = False
+        self._caches.discard(self)
+
+    def sync(self) -> None:
+        self.file.sync()
+
+    def sync_indexes(self) -> None:
+        self.offset_index.sync()
+        self.time_index.sync()
+
+    def truncate(self, position: int) -> None:
+        """Cut the segment, and its indexes, to the batches before ``position``."""
+        self.start_growing()
+        self.size = position
+        self.file.truncate(position)
+        self.offset_index.start_growing(self.offset_index.count_before(position))
+        offsets = self.offset_index.columns[0]
+        self.time_index.start_growing(self.time_index.count_up_to(self.base_offset + offsets[-1]) if offsets else 0)
+        self._restore_timestamp()
+
+    def _restore_timestamp(self) -> None:
+        """Largest timestamp and size behind the last index entry, by walking the batches behind it."""
+        last, positions = self.time_index.last, self.offset_index.columns[1]
+        self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
+        start = positions[-1] if positions else 0
+        self._unindexed_size = self.size - start
+        for _, header in self.headers(start):
+            if header.max_timestamp > self.max_timestamp:
+                self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+
+    def rebuild_indexes(self, position: int = 0) -> list[Damage]:
+        """Make both indexes anew, and return the damage met on the way: entries go around it.
+
+        Entries of batches before ``position``, the beginning of one, are kept. For a segment that does not grow.
+        """
+        assert not self.is_growing
+        offsets, times = self._entries_before(position)
+        max_timestamp, max_timestamp_offset = NO_TIMESTAMP, self.base_offset
+        if times[0]:
+            max_timestamp, max_timestamp_offset = times[0][-1], self.base_offset + times[1][-1]
+        unindexed_size = position - (offsets[1][-1] if offsets[1] else 0)
+        damages = []
+        expected_offset = self.base_offset + (offsets[0][-1] if offsets[0] else 0)
+        for found in scan(self.file, position=position, end=self.size, expected_offset=expected_offset):
+            if isinstance(found, Damage):
+                damages.append(found)
+                continue
+            header = found.batch.header
+            if header.max_timestamp > max_timestamp:
+                max_timestamp, max_timestamp_offset = header.max_timestamp, header.last_offset
+            if unindexed_size > self.index_interval:
+                offsets[0].append(header.last_offset - self.base_offset)
+                offsets[1].append(found.position)
+                _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
+                unindexed_size = 0
+            unindexed_size += header.size
+        _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
+        self.offset_index.replace(offsets)
+        self.time_index.replace(times)
+        self.max_timestamp, self.max_timestamp_offset = max_timestamp, max_timestamp_offset
+        self._damages = {damage.position: damage for damage in damages}
+        return damages
+
+    def _entries_before(self, position: int) -> tuple[Columns, Columns]:
+        """Copies of the index entries of batches before ``position``; none where an index is corrupt."""
+        if position == 0:
+            return (array("I"), array("I")), (array("q"), array("I"))
+        count = self.offset_index.count_before(position)
+        offsets = self.offset_index.columns
+        last_offset = offsets[0][count - 1] if count else 0
+        time_count = self.time_index.count_up_to(self.base_offset + last_offset) if count else 0
+        times = self.time_index.columns
+        return (offsets[0][:count], offsets[1][:count]), (times[0][:time_count], times[1][:time_count])
+
+    def retire(self) -> None:
+        """Take the segment out of the log: its file gets another name, under which readers that came before may
+        finish, until ``unlink``. Another segment may then have the old name."""
+        self.seal()
+        self.offset_index.hold()
+        self.time_index.hold()
+        retired = self.path.with_name(self.path.name + filename.DELETED)
+        files.rename(self.path, retired)
+        self.path = retired
+        files.unlink(self.offset_index.path)
+        files.unlink(self.time_index.path)
+
+    def unlink(self) -> None:
+        """Remove a retired segment's file. Open slices can still be read."""
+        self._caches.discard(self, self.offset_index, self.time_index)
+        files.unlink(self.path)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.path, self.offset_index.path, self.time_index.path]
+
+    def forget(self) -> None:
+        """Drop what the caches hold of it."""
+        self._caches.discard(self, self.offset_index, self.time_index)
+
+
+def _add_time(times: Columns, timestamp: int, relative_offset: int) -> None:
+    """A time index entry, where the timestamp is larger than the last one."""
+    if timestamp > (times[0][-1] if times[0] else NO_TIMESTAMP):
+        times[0].append(timestamp)
+        times[1].append(relative_offset)

@@ -1,0 +1,36 @@
+"""Waiting for new records without polling: whoever waits is woken by the append."""
+
+from collections.abc import Callable
+from threading import Lock
+
+
+class Waiters:
+    """Callbacks to be called once, when the log's end passes an offset. An append without any costs one look."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self._mutex = Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, offset: int, callback: Callable[[], None]) -> tuple[int, Callable[[], None]]:
+        """Have ``callback`` called, in the appending thread, when the end is beyond ``offset``. The caller looks at the
+        end once more after this: an append may have come between. Returns what ``remove`` takes."""
+        waiter = (offset, callback)
+        with self._mutex:
+            self._waiting.append(waiter)
+        return waiter
+
+    def remove(self, waiter: tuple[int, Callable[[], None]]) -> None:
+        with self._mutex:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def wake(self, end_offset: int) -> None:
+        """Call, and forget, those who wait for an offset below ``end_offset``."""
+        with self._mutex:
+            due = [callback for offset, callback in self._waiting if offset < end_offset]
+            self._waiting = [waiter for waiter in self._waiting if waiter[0] >= end_offset]
+        for callback in due:
+            callback()

@@ -1,0 +1,21 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from kafka_oracle import KafkaOracle
+
+# The same examples in every run and no database of old ones: a failure is there again at the next run, everywhere.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None, print_blob=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> KafkaOracle:
+    """Apache Kafka's tools; skips with the reason where there are no jars or no Java. Mark the test `kafka`."""
+    tool = Path(__file__).parent.parent / "tools" / "kafka-tools"
+    found = subprocess.run([tool, "--installed"], capture_output=True, text=True, timeout=20, check=False)
+    if found.returncode != 0:
+        pytest.skip(found.stderr.strip())
+    return KafkaOracle(Path(found.stdout.strip()))
