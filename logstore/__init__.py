@@ -1,0 +1,31 @@
+"""A Kafka-format log that you can import: durable topics on disk, in any Python process.
+
+``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError.
+"""
+
+from logstore.config import StoreConfig, TopicConfig
+from logstore.errors import *  # noqa: F403
+from logstore.errors import __all__ as _errors
+from logstore.format.compression import Compression
+from logstore.format.record import Record
+from logstore.storage.durability import Durability
+from logstore.storage.partition import Appended, PartitionLog
+from logstore.storage.read_only import ReadOnlyLog
+from logstore.storage.topics import TopicDescription
+from logstore.store import ReadOnlyStore, Store, open
+
+__all__ = [
+    "Appended",
+    "Compression",
+    "Durability",
+    "PartitionLog",
+    "ReadOnlyLog",
+    "ReadOnlyStore",
+    "Record",
+    "Store",
+    "StoreConfig",
+    "TopicConfig",
+    "TopicDescription",
+    "open",
+    *_errors,
+]

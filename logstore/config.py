@@ -122,7 +122,7 @@ def _row(default: Value, doc: str, *, low: float = 0, high: float = LONG_MAX, ch
     return field(default=default, metadata=row)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """What ``TopicConfig`` and ``StoreConfig`` share: reading, changing and listing by name."""
 
@@ -133,6 +133,10 @@ class Settings:
 
     def _check(self) -> None:
         """Raise InvalidSetting for settings that do not go together."""
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name.replace('.', '_')}={value!r}" for name, value in self.overrides().items())
+        return f"{type(self).__name__}({changed})"
 
     @classmethod
     def rows(cls) -> list[Setting]:
@@ -190,7 +194,7 @@ def _rows(config: type[Settings]) -> dict[str, Setting]:
     return _ROWS[config]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TopicConfig(Settings):
     """The settings of one topic. Names and, unless a doc says otherwise, defaults are Kafka's."""
 
@@ -275,7 +279,7 @@ class TopicConfig(Settings):
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StoreConfig(Settings):
     """The settings of one data directory, in the process that owns it."""
 

@@ -6,6 +6,38 @@ them and names the thing and, where there is one, the remedy. Nothing is importe
 
 from typing import Any
 
+__all__ = [
+    "Closed",
+    "CorruptBatch",
+    "CorruptCheckpoint",
+    "CorruptData",
+    "CorruptIndex",
+    "CorruptSnapshot",
+    "DamagedLog",
+    "DataDirLocked",
+    "DiskFull",
+    "ForkedProcess",
+    "InvalidArgument",
+    "InvalidRecord",
+    "InvalidSetting",
+    "InvalidTimestamp",
+    "InvalidTopicName",
+    "LogstoreError",
+    "NotADataDir",
+    "OffsetGap",
+    "OffsetOutOfRange",
+    "OutOfOrderSequence",
+    "PartitionOffline",
+    "ProducerFenced",
+    "ReadOnly",
+    "RecordTooLarge",
+    "StorageFailure",
+    "TopicAlreadyExists",
+    "UnknownPartition",
+    "UnknownTopic",
+    "UnsupportedMagic",
+]
+
 
 class LogstoreError(Exception):
     """Base of them all: ``except LogstoreError`` catches whatever logstore can foresee."""

@@ -215,7 +215,7 @@ def test_what_is_stored_reads_back_as_the_same_config(properties: dict[str, obje
     try:
         config = TopicConfig.parse(properties)
     except InvalidSetting as error:  # each value is right: only two that do not go together can be wrong
-        assert error.name in ("cleanup.policy", "min.compaction.lag.ms")  # noqa: PT017
+        assert error.name in ("cleanup.policy", "min.compaction.lag.ms")
         return
     assert TopicConfig.parse(config.overrides()) == config
     assert TopicConfig.parse(dict(config.items())) == config
@@ -226,6 +226,6 @@ def test_any_value_is_parsed_or_refused(row: Setting, value: object):
     try:
         parsed = row.parse(value)
     except InvalidSetting as error:
-        assert error.reason == f"must be {row.accepts}"  # noqa: PT017
+        assert error.reason == f"must be {row.accepts}"
         return
     assert row.parse(parsed) == parsed

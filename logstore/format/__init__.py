@@ -1,0 +1,1 @@
+"""Kafka's bytes: values <-> buffers. No files, no sockets, no clocks."""

@@ -1,0 +1,1 @@
+"""Files: segments, indexes, partitions, data directories. Blocking; never imports asyncio."""

@@ -231,10 +231,14 @@ def sync_dir(path: Path) -> None:
 class Entry:
     """A name in a directory, with what ``stat`` says of it."""
 
-    __slots__ = ("is_dir", "modified_ms", "name", "size")
+    __slots__ = ("inode", "is_dir", "modified_ms", "name", "size")
 
-    def __init__(self, name: str, size: int, modified_ms: int, is_dir: bool) -> None:
-        self.name, self.size, self.modified_ms, self.is_dir = name, size, modified_ms, is_dir
+    def __init__(self, name: str, status: os.stat_result) -> None:
+        self.name = name
+        self.size = status.st_size
+        self.inode = status.st_ino
+        self.modified_ms = status.st_mtime_ns // 1_000_000
+        self.is_dir = stat.S_ISDIR(status.st_mode)
 
 
 def list_dir(path: Path) -> list[Entry]:
@@ -245,8 +249,7 @@ def list_dir(path: Path) -> list[Entry]:
             with contextlib.suppress(FileNotFoundError):  # unlinked since
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                    modified_ms = status.st_mtime_ns // 1_000_000
-                    entries.append(Entry(entry.name, status.st_size, modified_ms, stat.S_ISDIR(status.st_mode)))
+                    entries.append(Entry(entry.name, status))
     entries.sort(key=lambda entry: entry.name)
     return entries
 

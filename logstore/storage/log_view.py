@@ -4,6 +4,7 @@ A view never changes. Segments that retention removes meanwhile can still be rea
 open slices even after that.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -121,6 +122,31 @@ class LogView(NamedTuple):
     def size(self) -> int:
         """Bytes of all log files."""
         return sum(segment.size for segment in self.segments)
+
+
+class ReadableLog(ABC):
+    """A log that is read through views: each call looks at what is there now."""
+
+    @property
+    @abstractmethod
+    def view(self) -> LogView:
+        """What can be read now."""
+
+    def read(self, offset: int, max_bytes: int = READ_SIZE_MAX, *, max_offset: int | None = None) -> FileSlice:
+        """Stored bytes: see ``LogView.read``."""
+        return self.view.read(offset, max_bytes, max_offset=max_offset)
+
+    def records(self, offset: int, *, max_offset: int | None = None) -> Iterator[Record]:
+        """The records from ``offset`` up to the end that the log has now: see ``LogView.records``."""
+        return self.view.records(offset, max_offset=max_offset)
+
+    def batches(self, offset: int, *, max_offset: int | None = None) -> Iterator[RecordBatch]:
+        """The batches from the one that holds ``offset`` on: see ``LogView.batches``."""
+        return self.view.batches(offset, max_offset=max_offset)
+
+    def offset_for_time(self, timestamp_ms: int) -> TimestampAndOffset | None:
+        """The first record that is not older: see ``LogView.offset_for_time``."""
+        return self.view.offset_for_time(timestamp_ms)
 
 
 def _base_offset(segment: Segment) -> int:

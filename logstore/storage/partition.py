@@ -42,7 +42,7 @@ from logstore.format.record import Buffer, Headers
 from logstore.storage import files, retention
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
-from logstore.storage.log_view import LogView
+from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.recovery import SegmentDamage, recover, replay, update_producers
 from logstore.storage.segment import Segment
 from logstore.storage.waiters import Waiters
@@ -67,7 +67,7 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class PartitionLog:
+class PartitionLog(ReadableLog):
     """See the module. Times come from ``now_ms``, which tests replace."""
 
     def __init__(
@@ -410,7 +410,9 @@ class PartitionLog:
             for segment, end in zip(segments, ends, strict=True)
         ]
 
-    def delete_expired(self, committed_offsets: Mapping[str, int] | None = None) -> list[retention.Expiry]:
+    def delete_expired(
+        self, now_ms: int | None = None, committed_offsets: Mapping[str, int] | None = None
+    ) -> list[retention.Expiry]:
         """Retire the segments that retention lets go; returns them. Their files stay for ``file.delete.delay.ms``.
 
         ``committed_offsets``: what the groups named in ``consumed.groups`` have committed, by group.
@@ -420,7 +422,7 @@ class PartitionLog:
             expired = retention.expired(
                 self.segment_infos(),
                 self.config,
-                self.now_ms(),
+                self.now_ms() if now_ms is None else now_ms,
                 log_start_offset=self._log_start_offset,
                 high_watermark=self._log_end_offset,
                 committed=committed_offsets or {},
@@ -459,6 +461,11 @@ class PartitionLog:
             self._retired = [item for item in self._retired if item not in due]
             for _, segment in due:
                 segment.unlink()
+
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        """Forget the producers that have been idle for so long."""
+        with self._lock:
+            self.producers.expire(now_ms, expiration_ms)
 
     def advance_log_start(self, offset: int) -> int:
         """Let go of the records before ``offset``: they can no longer be read, and whole segments of them go with the

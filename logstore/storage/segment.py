@@ -12,7 +12,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from logstore.errors import CorruptBatch, CorruptIndex, DamagedLog, StorageFailure
+from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
 from logstore.storage import files
@@ -134,6 +134,14 @@ class Segment:
             expected_offset = base_offset + last_offset_delta + 1
             position += batch_length + FRAME_SIZE
         return None
+
+    def last_indexed(self) -> Located | None:
+        """The last batch that the offset index points at; None where there is none, or the index cannot be right."""
+        try:
+            positions = self.offset_index.columns[1]
+            return next(self.headers(positions[-1]), None) if positions else None
+        except CorruptData:
+            return None
 
     def damage_at(self, position: int, expected_offset: int, reason: str) -> Damage:
         """The damaged range that begins at ``position``, measured once."""

@@ -1,0 +1,349 @@
+"""A data directory: all topics and partitions of one process, their checkpoints, and the upkeep that runs by itself.
+
+Owns ``.lock``: one process at a time may open the directory to write, any number read-only beside it. A child that was
+forked from the owner cannot write. Closing leaves ``.kafka_cleanshutdown``, by which the next opening trusts the
+recorded ends; it is removed on opening, so that after a crash every partition is checked from its recovery point on.
+Recovery points are recorded once a minute, after a sync of everything: what a crash can cost is bounded by that.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+from logstore.config import StoreConfig, TopicConfig
+from logstore.errors import (
+    Closed,
+    CorruptCheckpoint,
+    DataDirLocked,
+    ForkedProcess,
+    NotADataDir,
+    UnknownPartition,
+    UnknownTopic,
+)
+from logstore.format import checkpoint, filename
+from logstore.format.properties import decode_properties, encode_clean_shutdown, encode_properties
+from logstore.storage import files
+from logstore.storage.cache import Caches
+from logstore.storage.partition import PartitionLog, wall_clock_ms
+from logstore.storage.recovery import SegmentDamage
+from logstore.storage.retention import RetentionClock
+from logstore.storage.topics import TopicDescription, Topics, remove_partition_dir
+from logstore.storage.upkeep import Upkeep, monotonic_ms
+
+logger = logging.getLogger("logstore.storage")
+
+FORMAT_KEY = "logstore.format"
+FORMAT_VERSION = "1"
+TopicPartition = tuple[str, int]
+
+
+class DataDir:
+    """See the module. Opening raises NotADataDir, DataDirLocked, StorageFailure."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: StoreConfig | None = None,
+        *,
+        create: bool = True,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        committed_offsets: Callable[[str, int], Mapping[str, int]] = lambda topic, partition: {},
+    ) -> None:
+        """``committed_offsets`` gives, by group, what has been committed of a partition."""
+        self.path = path
+        self.config = config or StoreConfig()
+        self.now_ms = now_ms
+        self.committed_offsets = committed_offsets
+        self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
+        self._lock = threading.RLock()
+        self._closed = False
+        self._logs: dict[TopicPartition, PartitionLog] = {}
+        self._topics: dict[str, TopicDescription] = {}
+        _prepare(path, create)
+        self._lock_file = _take_lock(path)
+        try:
+            self._open()
+        except BaseException:
+            self._lock_file.close()
+            raise
+        _OPEN.add(self)
+        self._upkeep = Upkeep(self)
+        self._upkeep.start()
+
+    def _open(self) -> None:
+        self.meta = _read_meta(self.path)
+        self._registry = Topics(self.path)
+        self._caches = Caches(self.config.max_open_files or max(64, files.open_file_limit() // 2))
+        self._going = [(0, directory) for directory in self._registry.finish_interrupted()]
+        self._topics = self._registry.load()
+        marker = self.path / filename.CLEAN_SHUTDOWN
+        self.was_clean = files.exists(marker)
+        self._recovery_points = read_offsets(self.path / filename.RECOVERY_POINT_CHECKPOINT)
+        self._start_offsets = read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT)
+        self.cleaner_offsets = read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
+        if self.was_clean:
+            files.unlink(marker)
+            files.sync_dir(self.path)
+        partitions = [(topic, number) for topic in self._topics.values() for number in range(topic.partitions)]
+        if self.was_clean or len(partitions) == 1:
+            self._logs = {(topic.name, number): self._open_log(topic, number) for topic, number in partitions}
+            return
+        with ThreadPoolExecutor(self.config.num_recovery_threads_per_data_dir) as pool:
+            logs = pool.map(lambda partition: self._open_log(*partition), partitions)
+            self._logs = {(topic.name, number): log for (topic, number), log in zip(partitions, logs, strict=True)}
+
+    def _open_log(self, topic: TopicDescription, partition: int) -> PartitionLog:
+        key = (topic.name, partition)
+        directory = self.path / filename.partition_dir(*key)
+        files.make_dir(directory)
+        return PartitionLog(
+            directory,
+            topic.config,
+            caches=self._caches,
+            log_start_offset=self._start_offsets.get(key, 0),
+            recovery_point=self._recovery_points.get(key, 0),
+            is_clean=self.was_clean and key in self._recovery_points,
+            now_ms=self.now_ms,
+            save_recovery_point=self.save_offsets,
+        )
+
+    # ------------------------------------------------------------------------------------------------------ topics
+
+    def topics(self) -> list[TopicDescription]:
+        """All topics by name."""
+        with self._lock:
+            return [self._topics[name] for name in sorted(self._topics)]
+
+    def topic(self, name: str) -> TopicDescription:
+        """Raises UnknownTopic."""
+        try:
+            return self._topics[name]
+        except (KeyError, TypeError):
+            raise UnknownTopic(name) from None
+
+    def create_topic(
+        self, name: str, partitions: int | None = None, settings: Mapping[str, object] | None = None
+    ) -> TopicDescription:
+        """Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure."""
+        with self._lock:
+            self._check_open()
+            count = self.config.num_partitions if partitions is None else partitions
+            topic = self._registry.create(name, count, TopicConfig.parse(settings or {}))
+            self._forget_offsets(name)
+            self._topics[name] = topic
+            self._open_partitions(topic)
+            return topic
+
+    def alter_topic(
+        self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
+    ) -> TopicDescription:
+        """Change settings (None: back to the default) or add partitions, at once and for good.
+
+        Raises UnknownTopic, InvalidSetting, InvalidArgument, StorageFailure.
+        """
+        with self._lock:
+            self._check_open()
+            topic = self._registry.alter(self.topic(name), settings or {}, partitions)
+            self._topics[name] = topic
+            for (log_topic, _), log in self._logs.items():
+                if log_topic == name:
+                    log.config = topic.config
+            self._open_partitions(topic)
+            return topic
+
+    def delete_topic(self, name: str) -> None:
+        """Take a topic away at once; its files follow after ``file.delete.delay.ms``. Raises UnknownTopic."""
+        with self._lock:
+            self._check_open()
+            topic = self.topic(name)
+            for partition in range(topic.partitions):
+                log = self._logs.pop((name, partition))
+                log.abandon(UnknownTopic(name))
+            del self._topics[name]
+            self._forget_offsets(name)
+            due_ms = self.now_ms() + topic.config.file_delete_delay_ms
+            self._going += [(due_ms, directory) for directory in self._registry.delete(topic)]
+            self.save_offsets()
+
+    def _open_partitions(self, topic: TopicDescription) -> None:
+        for partition in range(topic.partitions):
+            if (topic.name, partition) not in self._logs:
+                self._logs[topic.name, partition] = self._open_log(topic, partition)
+
+    def _forget_offsets(self, topic: str) -> None:
+        for offsets in (self._recovery_points, self._start_offsets, self.cleaner_offsets):
+            for key in [key for key in offsets if key[0] == topic]:
+                del offsets[key]
+
+    def log(self, topic: str, partition: int = 0) -> PartitionLog:
+        """Raises UnknownTopic, UnknownPartition, Closed."""
+        try:
+            return self._logs[topic, partition]
+        except (KeyError, TypeError):
+            self._check_open()
+            raise UnknownPartition(topic, partition, self.topic(topic).partitions) from None
+
+    def logs(self) -> list[tuple[TopicPartition, PartitionLog]]:
+        """All partitions, by topic and number."""
+        with self._lock:
+            return sorted(self._logs.items(), key=lambda item: item[0])
+
+    def damages(self) -> list[SegmentDamage]:
+        """What was found damaged when the partitions were opened."""
+        return [damage for _, log in self.logs() for damage in log.damages]
+
+    def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
+        """Let go of the records before ``offset``, for good once this returns. Raises OffsetOutOfRange."""
+        start_offset = self.log(topic, partition).advance_log_start(offset)
+        self.save_offsets()
+        return start_offset
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def save_offsets(self) -> None:
+        """Record where each log starts and up to where it is known to be whole. Raises StorageFailure."""
+        with self._lock:
+            self._recovery_points = {key: log.recovery_point for key, log in self._logs.items()}
+            self._start_offsets = {key: log.log_start_offset for key, log in self._logs.items()}
+            self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, self._recovery_points)
+            started = {key: offset for key, offset in self._start_offsets.items() if offset}
+            self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, started)
+
+    def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
+        """Record up to where a log has been compacted. Raises StorageFailure."""
+        with self._lock:
+            self.cleaner_offsets[key] = offset
+            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, self.cleaner_offsets)
+
+    def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
+        files.write_file(self.path / name, checkpoint.encode_offsets(offsets))
+
+    def flush(self) -> None:
+        """Wait until everything appended so far, to any partition, is on the disk."""
+        for _, log in self.logs():
+            log.flush()
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def remove_deleted(self, *, at_once: bool = False) -> None:
+        """Unlink what was deleted long enough ago."""
+        for _, log in self.logs():
+            log.unlink_retired(at_once=at_once)
+        with self._lock:
+            now_ms = self.now_ms()
+            due = [item for item in self._going if at_once or item[0] <= now_ms]
+            self._going = [item for item in self._going if item not in due]
+        for _, directory in due:
+            remove_partition_dir(directory)
+
+    def close(self) -> None:
+        """Make everything durable, record that it is, and let others open the directory."""
+        self._upkeep.stop()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            _OPEN.discard(self)
+            try:
+                clean = [log.close() for log in self._logs.values()]
+                self.remove_deleted(at_once=True)
+                self.save_offsets()
+                if all(clean):
+                    files.write_file(self.path / filename.CLEAN_SHUTDOWN, encode_clean_shutdown())
+            finally:
+                self._lock_file.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed(f"data directory {self.path}")
+
+    def _abandon_in_child(self) -> None:
+        self._closed = True
+        reason = ForkedProcess(f"data directory {self.path}")
+        for log in self._logs.values():
+            log.abandon(reason)
+        # The lock is the parent's; this only lets go of the child's hold on it.
+        with contextlib.suppress(OSError):
+            os.close(self._lock_file.fd)
+        self._lock_file.fd = -1
+
+
+def _prepare(path: Path, create: bool) -> None:
+    """Make sure that there is a directory of our own: a new one, an empty one, or one that says so."""
+    if not files.exists(path):
+        if not create:
+            raise NotADataDir(str(path), "there is no such directory")
+        files.make_dir(path, parents=True)
+        files.sync_dir(path.parent)
+    if not files.is_dir(path):
+        raise NotADataDir(str(path), "it is a file, not a directory")
+    if files.exists(path / filename.META_PROPERTIES):
+        return
+    foreign = [entry.name for entry in files.list_dir(path) if entry.name not in (filename.LOCK, _META_TMP)]
+    if foreign:
+        raise NotADataDir(str(path), f"it holds {foreign[0]!r} and no {filename.META_PROPERTIES}; name an empty one")
+    if not create:
+        raise NotADataDir(str(path), "it is empty")
+
+
+def _take_lock(path: Path) -> files.File:
+    file = files.open_file(path / filename.LOCK, writable=True, create=True)
+    if not files.lock(file):
+        owner = file.read_at(0, 100).decode(errors="replace").strip()
+        file.close()
+        raise DataDirLocked(str(path), owner or "its process id is unknown")
+    file.truncate(0)
+    file.write_at(0, f"process {os.getpid()}\n".encode())
+    return file
+
+
+def _read_meta(path: Path) -> dict[str, str]:
+    """The directory's own properties, made where there are none. Raises NotADataDir."""
+    meta_path = path / filename.META_PROPERTIES
+    data = files.read_file(meta_path)
+    if data is None:
+        meta = {"version": "1", FORMAT_KEY: FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
+        files.write_file(meta_path, encode_properties(meta))
+        return meta
+    try:
+        meta = decode_properties(data)
+    except CorruptCheckpoint as error:
+        raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
+    if FORMAT_KEY not in meta:
+        raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
+    if meta[FORMAT_KEY] != FORMAT_VERSION:
+        raise NotADataDir(
+            str(path), f"its format is {meta[FORMAT_KEY]}, this program's {FORMAT_VERSION}; use the program that wrote it"
+        )
+    return meta
+
+
+_META_TMP = filename.META_PROPERTIES + ".tmp"
+
+
+def read_offsets(path: Path) -> dict[TopicPartition, int]:
+    """A checkpoint file's offsets; none, and a word in the log, where it is damaged: what it says can be had again."""
+    data = files.read_file(path)
+    try:
+        return {} if data is None else checkpoint.decode_offsets(data)
+    except CorruptCheckpoint as error:
+        logger.warning("%s: it is made anew, after a full check of the logs", error.within(str(path)))
+        return {}
+
+
+_OPEN: "weakref.WeakSet[DataDir]" = weakref.WeakSet()
+
+
+def _abandon_all_in_child() -> None:
+    for data_dir in list(_OPEN):
+        data_dir._abandon_in_child()
+    _OPEN.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all_in_child)

@@ -1,0 +1,141 @@
+"""What a data directory does by itself: one thread that flushes, checkpoints, rolls, retains, compacts and unlinks.
+
+Each duty is a plain function of the directory, so that tests and commands can do it at once. A duty that fails for one
+partition is logged and tried again at its next turn; it never stops the others.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from logstore.config import LONG_MAX
+from logstore.errors import LogstoreError
+from logstore.storage.partition import PartitionLog
+from logstore.storage.retention import RetentionClock, age_limit_ms
+
+if TYPE_CHECKING:
+    from logstore.storage.data_dir import DataDir
+
+logger = logging.getLogger("logstore.storage")
+
+
+class _Duty(NamedTuple):
+    name: str
+    interval_s: float
+    run: Callable[["DataDir"], None]
+
+
+def _each(data_dir: "DataDir", what: str, run: Callable[[PartitionLog, tuple[str, int]], object]) -> None:
+    for key, log in data_dir.logs():
+        if log.offline_reason is None:
+            try:
+                run(log, key)
+            except LogstoreError as error:
+                if log.offline_reason is None or "closed" not in log.offline_reason:
+                    logger.warning("%s: %s failed: %s", log.name, what, error)
+
+
+def flush_due(data_dir: "DataDir") -> None:
+    """Sync the records that have waited for ``flush.ms``."""
+
+    def flush(log: PartitionLog, _: object) -> None:
+        waited_ms = data_dir.now_ms() - log.last_flush_ms
+        if log.config.flush_ms < LONG_MAX and log.log_end_offset > log.recovery_point and (
+            waited_ms >= log.config.flush_ms
+        ):
+            log.flush()
+
+    _each(data_dir, "flush", flush)
+
+
+def checkpoint(data_dir: "DataDir") -> None:
+    """Sync everything, and record how far that is."""
+
+    def sync(log: PartitionLog, _: object) -> None:
+        if log.log_end_offset > log.recovery_point:
+            log.checkpoint()
+
+    _each(data_dir, "checkpoint", sync)
+    data_dir.save_offsets()
+
+
+def retain(data_dir: "DataDir") -> None:
+    """Roll and let go of segments, and forget idle producers."""
+    wall_ms = data_dir.now_ms()
+    data_dir.retention_clock.observe(wall_ms, monotonic_ms())
+
+    def apply(log: PartitionLog, key: tuple[str, int]) -> None:
+        log.roll_if_old(wall_ms)
+        now_ms = data_dir.retention_clock.now_ms(age_limit_ms(log.config))
+        for expiry in log.delete_expired(now_ms, data_dir.committed_offsets(*key)):
+            logger.info("%s: segment %d goes: %s", log.name, expiry.segment.base_offset, expiry.reason)
+        log.expire_producers(wall_ms, data_dir.config.producer_id_expiration_ms)
+
+    _each(data_dir, "retention", apply)
+    data_dir.save_offsets()
+
+
+def compact(data_dir: "DataDir") -> None:
+    """Compact the logs that are dirty enough."""
+
+    def clean(log: PartitionLog, key: tuple[str, int]) -> None:
+        if log.config.compacts:
+            from logstore.storage.compaction import compact_if_due
+
+            result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config)
+            if result is not None:
+                data_dir.save_cleaner_offset(key, result.cleaned_offset)
+
+    _each(data_dir, "compaction", clean)
+
+
+def remove_deleted(data_dir: "DataDir") -> None:
+    data_dir.remove_deleted()
+
+
+def monotonic_ms() -> int:
+    """Time that no change of the wall clock moves and that goes on while the machine sleeps, where there is such."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock) // 1_000_000
+
+
+class Upkeep:
+    """The thread. ``stop`` returns when the duty under way is done."""
+
+    def __init__(self, data_dir: "DataDir") -> None:
+        config = data_dir.config
+        self._data_dir = data_dir
+        self._duties = [
+            _Duty("flush", config.log_flush_scheduler_interval_ms / 1000, flush_due),
+            _Duty("remove", config.log_flush_scheduler_interval_ms / 1000, remove_deleted),
+            _Duty("checkpoint", config.log_flush_offset_checkpoint_interval_ms / 1000, checkpoint),
+            _Duty("retention", config.log_retention_check_interval_ms / 1000, retain),
+            _Duty("compaction", config.log_cleaner_backoff_ms / 1000, compact),
+        ]
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"logstore-upkeep {data_dir.path}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        due_s = {duty: time.monotonic() + duty.interval_s for duty in self._duties}
+        while not self._stopped.wait(max(0.0, min(due_s.values()) - time.monotonic())):
+            for duty in self._duties:
+                if self._stopped.is_set():
+                    return
+                if due_s[duty] <= time.monotonic():
+                    try:
+                        duty.run(self._data_dir)
+                    except LogstoreError as error:
+                        logger.warning("%s: %s failed: %s", self._data_dir.path, duty.name, error)
+                    except Exception:
+                        logger.exception("%s: %s failed", self._data_dir.path, duty.name)
+                    due_s[duty] = time.monotonic() + duty.interval_s

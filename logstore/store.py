@@ -1,0 +1,156 @@
+"""The store: the topics and partitions of one process. What embedded clients and the command line call."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, overload
+
+from logstore.config import StoreConfig
+from logstore.errors import NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.format import filename
+from logstore.storage import files
+from logstore.storage.cache import Caches
+from logstore.storage.data_dir import DataDir, read_offsets
+from logstore.storage.partition import PartitionLog
+from logstore.storage.read_only import ReadOnlyLog
+from logstore.storage.recovery import SegmentDamage
+from logstore.storage.topics import TopicDescription, Topics, topic_of_directories
+
+
+class Store:
+    """An open data directory, owned by this process until it is closed. Safe to use from many threads."""
+
+    def __init__(self, data_dir: DataDir) -> None:
+        self._data_dir = data_dir
+        self.path = data_dir.path
+
+    def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
+        """Make a topic; ``settings`` as in ``retention_ms=60_000``, or ``**{"retention.ms": "60000"}``.
+
+        Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure, Closed.
+        """
+        return self._data_dir.create_topic(name, partitions, settings)
+
+    def alter_topic(
+        self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
+    ) -> TopicDescription:
+        """Change settings (None stands for the default) or add partitions. Raises as ``create_topic``, UnknownTopic."""
+        return self._data_dir.alter_topic(name, settings, partitions)
+
+    def delete_topic(self, name: str) -> None:
+        """Remove a topic and all its records. Raises UnknownTopic."""
+        self._data_dir.delete_topic(name)
+
+    def topics(self) -> list[TopicDescription]:
+        """All topics, by name."""
+        return self._data_dir.topics()
+
+    def topic(self, name: str) -> TopicDescription:
+        """Raises UnknownTopic."""
+        return self._data_dir.topic(name)
+
+    def log(self, topic: str, partition: int = 0) -> PartitionLog:
+        """A partition's log, to append to and read. Raises UnknownTopic, UnknownPartition, Closed."""
+        return self._data_dir.log(topic, partition)
+
+    def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
+        """Delete the records before ``offset``; returns the log start offset. Raises OffsetOutOfRange."""
+        return self._data_dir.advance_log_start(topic, partition, offset)
+
+    def damages(self) -> list[SegmentDamage]:
+        """What was found damaged when the store was opened."""
+        return self._data_dir.damages()
+
+    def flush(self) -> None:
+        """Wait until everything appended so far is on the disk. Raises StorageFailure."""
+        self._data_dir.flush()
+
+    def close(self) -> None:
+        """Make everything durable and let others open the directory. Closing twice is no error."""
+        self._data_dir.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ReadOnlyStore:
+    """A data directory to look at: a live one of another process, a copy, or Apache Kafka's own."""
+
+    def __init__(self, path: Path) -> None:
+        if not files.is_dir(path):
+            raise NotADataDir(str(path), "there is no such directory")
+        self.path = path
+        self._caches = Caches()
+        self._logs: dict[tuple[str, int], ReadOnlyLog] = {}
+        if not self._load() and not files.exists(path / filename.META_PROPERTIES):
+            raise NotADataDir(str(path), f"it holds neither a partition nor {filename.META_PROPERTIES}")
+
+    def _load(self) -> dict[str, TopicDescription]:
+        return Topics(self.path).load() or topic_of_directories(self.path)
+
+    def topics(self) -> list[TopicDescription]:
+        """All topics, by name; where no settings are stored, as in Kafka's directories, the defaults stand for them."""
+        topics = self._load()
+        return [topics[name] for name in sorted(topics)]
+
+    def topic(self, name: str) -> TopicDescription:
+        """Raises UnknownTopic."""
+        try:
+            return self._load()[name]
+        except (KeyError, TypeError):
+            raise UnknownTopic(name) from None
+
+    def log(self, topic: str, partition: int = 0) -> ReadOnlyLog:
+        """A partition's log, to read. Raises UnknownTopic, UnknownPartition."""
+        log = self._logs.get((topic, partition))
+        if log is None:
+            description = self.topic(topic)
+            names = [f"{topic}{separator}{partition}" for separator in "_-"]
+            directories = [self.path / name for name in names if files.is_dir(self.path / name)]
+            if not directories:
+                raise UnknownPartition(topic, partition, description.partitions)
+            starts = read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT)
+            log = ReadOnlyLog(directories[0], self._caches, starts.get((topic, partition), 0))
+            self._logs[topic, partition] = log
+        return log
+
+    def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
+        """Raises ReadOnly, as everything does that would change the directory."""
+        raise ReadOnly(str(self.path))
+
+    def close(self) -> None:
+        """Let go of the open files."""
+        self._logs.clear()
+        self._caches = Caches()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@overload
+def open(
+    path: str | Path = "data", *, read_only: Literal[False] = False, create: bool = True, **settings: object
+) -> Store: ...
+@overload
+def open(path: str | Path = "data", *, read_only: Literal[True]) -> ReadOnlyStore: ...
+def open(  # noqa: A001
+    path: str | Path = "data", *, read_only: bool = False, create: bool = True, **settings: object
+) -> Store | ReadOnlyStore:
+    """Open a data directory; ``create`` makes it where there is none. ``settings`` are those of ``StoreConfig``.
+
+    ``read_only`` takes no lock and changes nothing: for a look beside a live owner, or at Apache Kafka's directories.
+    Raises NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
+    """
+    if read_only:
+        return ReadOnlyStore(Path(path))
+    return Store(DataDir(Path(path), StoreConfig.parse(settings), create=create))
