@@ -66,7 +66,7 @@ class DataDir:
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
         _prepare(path, create)
-        self._lock_file = _take_lock(path)
+        self._lock_file = take_lock(path)
         try:
             self._open()
         except BaseException:
@@ -292,7 +292,8 @@ def _prepare(path: Path, create: bool) -> None:
         raise NotADataDir(str(path), "it is empty")
 
 
-def _take_lock(path: Path) -> files.File:
+def take_lock(path: Path) -> files.File:
+    """Keep other processes from opening the directory, until the file is closed. Raises DataDirLocked."""
     file = files.open_file(path / filename.LOCK, writable=True, create=True)
     if not files.lock(file):
         owner = file.read_at(0, 100).decode(errors="replace").strip()

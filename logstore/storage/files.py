@@ -241,6 +241,15 @@ class Entry:
         self.is_dir = stat.S_ISDIR(status.st_mode)
 
 
+def entry(path: Path) -> Entry:
+    """What is at ``path``, where it is a plain file or a directory; links are followed."""
+    with _named(path, "open"):
+        status = os.stat(path)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise OSError(errno.EINVAL, "it is neither a file nor a directory")
+    return Entry(path.name, status)
+
+
 def list_dir(path: Path) -> list[Entry]:
     """What a directory holds, by name. Links and special files are left out: they are not the log's."""
     entries = []
