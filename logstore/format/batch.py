@@ -21,6 +21,7 @@ from itertools import repeat
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple
+from zlib import crc32
 
 from logstore.errors import CorruptBatch, InvalidRecord, UnsupportedMagic
 from logstore.format.checksum import crc32c
@@ -51,6 +52,10 @@ CRC_START = 21  # the first byte that the CRC covers
 _CRC = Struct(">bI")
 _BODY_HEADER = Struct(">hiqqqhii")
 assert PLACE.size + _CRC.size == CRC_START and CRC_START + _BODY_HEADER.size == HEADER_SIZE
+
+# A message of format v0 or v1: offset, size of what follows, CRC-32, magic.
+_OLD_MESSAGE = Struct(">qiIb")
+assert _OLD_MESSAGE.size == MAGIC_POSITION + 1
 
 MAGIC = 2
 BATCH_SIZE_MAX = 0x7FFFFFFF  # batch_length is an int32
@@ -204,11 +209,22 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
 
 def _wrong_magic(buffer: Buffer, position: int) -> CorruptBatch:
     magic = buffer[position + MAGIC_POSITION]
-    if magic in (0, 1):
+    if magic in (0, 1) and any(buffer[position : position + MAGIC_POSITION]):
         return UnsupportedMagic(
             f"message format v{magic}, which Kafka wrote before 0.11, is not read; let Kafka rewrite it as v2", position
         )
     return CorruptBatch(f"magic is {magic}, not {MAGIC}", position)
+
+
+def is_old_message(buffer: Buffer, position: int = 0) -> bool:
+    """Whether a whole message of format v0 or v1 is at ``position``: its CRC-32, over all that follows it, fits."""
+    if len(buffer) - position < _OLD_MESSAGE.size:
+        return False
+    _, size, crc, magic = _OLD_MESSAGE.unpack_from(buffer, position)
+    end = position + FRAME_SIZE + size
+    return magic in (0, 1) and 0 < size <= len(buffer) - position - FRAME_SIZE and (
+        crc32(memoryview(buffer)[position + MAGIC_POSITION : end]) == crc
+    )
 
 
 def batches(buffer: Buffer, position: int = 0) -> Iterator[RecordBatch]:

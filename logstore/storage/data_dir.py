@@ -6,6 +6,7 @@ recorded ends; it is removed on opening, so that after a crash every partition i
 Recovery points are recorded once a minute, after a sync of everything: what a crash can cost is bounded by that.
 """
 
+import atexit
 import contextlib
 import logging
 import os
@@ -22,7 +23,9 @@ from logstore.errors import (
     CorruptCheckpoint,
     DataDirLocked,
     ForkedProcess,
+    LogstoreError,
     NotADataDir,
+    StorageFailure,
     UnknownPartition,
     UnknownTopic,
 )
@@ -134,8 +137,10 @@ class DataDir:
         with self._lock:
             self._check_open()
             count = self.config.num_partitions if partitions is None else partitions
-            topic = self._registry.create(name, count, TopicConfig.parse(settings or {}))
-            self._forget_offsets(name)
+            config = TopicConfig.parse(settings or {})
+            filename.check_topic_name(name)
+            self._forget_offsets(name, max(1, count))
+            topic = self._registry.create(name, count, config)
             self._topics[name] = topic
             self._open_partitions(topic)
             return topic
@@ -166,20 +171,24 @@ class DataDir:
                 log = self._logs.pop((name, partition))
                 log.abandon(UnknownTopic(name))
             del self._topics[name]
-            self._forget_offsets(name)
             due_ms = self.now_ms() + topic.config.file_delete_delay_ms
             self._going += [(due_ms, directory) for directory in self._registry.delete(topic)]
-            self.save_offsets()
+            self._forget_offsets(name, topic.partitions)
 
     def _open_partitions(self, topic: TopicDescription) -> None:
         for partition in range(topic.partitions):
             if (topic.name, partition) not in self._logs:
                 self._logs[topic.name, partition] = self._open_log(topic, partition)
 
-    def _forget_offsets(self, topic: str) -> None:
-        for offsets in (self._recovery_points, self._start_offsets, self.cleaner_offsets):
-            for key in [key for key in offsets if key[0] == topic]:
-                del offsets[key]
+    def _forget_offsets(self, topic: str, partitions: int) -> None:
+        """Drop what the checkpoint files say of a topic that is gone: another of the same name begins anew."""
+        keys = {(topic, partition) for partition in range(partitions)}
+        if not keys.isdisjoint(self._recovery_points) or not keys.isdisjoint(self._start_offsets):
+            self.save_offsets()
+        if not keys.isdisjoint(self.cleaner_offsets):
+            kept = {key: offset for key, offset in self.cleaner_offsets.items() if key not in keys}
+            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, kept)
+            self.cleaner_offsets = kept
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, UnknownPartition, Closed."""
@@ -209,11 +218,13 @@ class DataDir:
     def save_offsets(self) -> None:
         """Record where each log starts and up to where it is known to be whole. Raises StorageFailure."""
         with self._lock:
-            self._recovery_points = {key: log.recovery_point for key, log in self._logs.items()}
-            self._start_offsets = {key: log.log_start_offset for key, log in self._logs.items()}
-            self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, self._recovery_points)
-            started = {key: offset for key, offset in self._start_offsets.items() if offset}
-            self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, started)
+            # A damaged log has no recovery point: each opening checks it whole, and reports it, until it is salvaged.
+            recovery_points = {key: log.recovery_point for key, log in self._logs.items() if not log.damages}
+            start_offsets = {key: log.log_start_offset for key, log in self._logs.items() if log.log_start_offset}
+            self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, recovery_points)
+            self._recovery_points = recovery_points
+            self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, start_offsets)
+            self._start_offsets = start_offsets
 
     def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
         """Record up to where a log has been compacted. Raises StorageFailure."""
@@ -251,10 +262,12 @@ class DataDir:
             self._closed = True
             _OPEN.discard(self)
             try:
-                clean = [log.close() for log in self._logs.values()]
+                failures = [failure for log in self._logs.values() if (failure := _close(log)) is not None]
                 self.remove_deleted(at_once=True)
                 self.save_offsets()
-                if all(clean):
+                if failures:
+                    raise failures[0]
+                if all(log.is_closed for log in self._logs.values()):
                     files.write_file(self.path / filename.CLEAN_SHUTDOWN, encode_clean_shutdown())
             finally:
                 self._lock_file.close()
@@ -267,11 +280,19 @@ class DataDir:
         self._closed = True
         reason = ForkedProcess(f"data directory {self.path}")
         for log in self._logs.values():
-            log.abandon(reason)
+            log.abandon_in_child(reason)
         # The lock is the parent's; this only lets go of the child's hold on it.
         with contextlib.suppress(OSError):
             os.close(self._lock_file.fd)
         self._lock_file.fd = -1
+
+
+def _close(log: PartitionLog) -> StorageFailure | None:
+    try:
+        log.close()
+    except StorageFailure as error:
+        return error
+    return None
 
 
 def _prepare(path: Path, create: bool) -> None:
@@ -347,4 +368,14 @@ def _abandon_all_in_child() -> None:
     _OPEN.clear()
 
 
+def _close_all() -> None:
+    """A program that ends without closing its store is no crash."""
+    for data_dir in list(_OPEN):
+        try:
+            data_dir.close()
+        except LogstoreError as error:
+            logger.error("%s: not closed cleanly: %s", data_dir.path, error)
+
+
 os.register_at_fork(after_in_child=_abandon_all_in_child)
+atexit.register(_close_all)

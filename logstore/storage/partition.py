@@ -132,9 +132,15 @@ class PartitionLog(ReadableLog):
 
     @property
     def view(self) -> LogView:
-        """What can be read now."""
+        """What can be read now. Raises Closed."""
+        if self.is_closed:
+            self._check_writable()
         log_end_offset = self._log_end_offset  # before the segments: they must hold all of it
         return LogView(self.name, self._segments, self._log_start_offset, log_end_offset, self._gaps)
+
+    @property
+    def is_closed(self) -> bool:
+        return type(self._offline) is Closed
 
     @property
     def offline_reason(self) -> str | None:
@@ -455,6 +461,8 @@ class PartitionLog(ReadableLog):
 
     def unlink_retired(self, *, at_once: bool = False) -> None:
         """Unlink the files of retired segments that have waited for ``file.delete.delay.ms``."""
+        if not self._retired:
+            return
         with self._lock:
             limit_ms = self.now_ms() - self.config.file_delete_delay_ms
             due = [item for item in self._retired if at_once or item[0] <= limit_ms]
@@ -520,7 +528,10 @@ class PartitionLog(ReadableLog):
             raise self._offline
 
     def close(self) -> bool:
-        """Make everything durable and stop; True where the next opening may trust that. Closing twice is no error."""
+        """Make everything durable and stop; True where the next opening may trust that. Closing twice is no error.
+
+        Raises StorageFailure where that failed; the log is closed then too, and will be checked when it is opened.
+        """
         with self._lock:
             if self._offline is not None:
                 self._release()
@@ -535,8 +546,7 @@ class PartitionLog(ReadableLog):
                 self.unlink_retired(at_once=True)
             except StorageFailure as error:
                 self._go_offline(error)
-                logger.error("%s: not closed cleanly: %s", self.name, error)
-                return False
+                raise
             finally:
                 if self._offline is None:
                     self._offline = Closed(f"partition {self.name}")
@@ -544,7 +554,13 @@ class PartitionLog(ReadableLog):
             return True
 
     def abandon(self, reason: LogstoreError) -> None:
-        """Take no more writes, and touch nothing: for a child process, which does not own the log."""
+        """Stop without a word to the disk: the log is deleted, and ``reason`` is what those get who still use it."""
+        with self._lock:
+            self._offline = reason
+            self._release()
+
+    def abandon_in_child(self, reason: LogstoreError) -> None:
+        """Take no more writes, and touch nothing: a child process does not own the log, nor its locks."""
         self._offline = reason
 
     def _release(self) -> None:

@@ -74,8 +74,9 @@ def recover(
     if is_clean and segments:
         log_end_offset = _check_clean_end(segments[-1], recovery_point)
     if log_end_offset is None:
-        log_end_offset = _walk(segments, recovery_point if not is_clean else 0, damages)
+        log_end_offset = _walk(segments, 0 if is_clean else recovery_point, recovery_point, damages)
         log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset, log_start_offset))
+        log_end_offset = _keep_end(directory, log_end_offset, recovery_point, gaps)
     if not segments:
         segments.append(Segment.create(directory, log_start_offset, caches, index_interval=index_interval))
         files.sync_dir(directory)
@@ -217,17 +218,20 @@ def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
     return end_offset if next_offset == end_offset else None
 
 
-def _walk(segments: list[Segment], recovery_point: int, damages: list[SegmentDamage]) -> int:
-    """Check and reindex from the recovery point on, cut a torn tail, and return the end offset."""
-    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
+def _walk(segments: list[Segment], start_offset: int, recovery_point: int, damages: list[SegmentDamage]) -> int:
+    """Check and reindex from ``start_offset`` on, cut a torn tail, and return the end offset.
+
+    What was on the disk, below the recovery point, cannot be a torn tail: bad bytes there are damage.
+    """
+    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= start_offset), default=0)
     end_offset = segments[first].base_offset if segments else 0
     for index in range(first, len(segments)):
         segment = segments[index]
         has_later_data = any(later.size for later in segments[index + 1 :])
         end_offset = max(end_offset, segment.base_offset)
-        position = _trusted_position(segment, recovery_point) if index == first else 0
+        position = _trusted_position(segment, start_offset) if index == first else 0
         for damage in segment.rebuild_indexes(position):
-            if damage.next_offset is None and not has_later_data:
+            if damage.next_offset is None and not has_later_data and damage.expected_offset >= recovery_point:
                 _cut_tail(segment, damage)
             else:
                 damages.append(SegmentDamage(segment.path, damage))
@@ -236,13 +240,24 @@ def _walk(segments: list[Segment], recovery_point: int, damages: list[SegmentDam
     return end_offset
 
 
-def _trusted_position(segment: Segment, recovery_point: int) -> int:
-    """Where in the segment to begin: the last indexed batch at or before the recovery point."""
+def _keep_end(directory: Path, end_offset: int, recovery_point: int, gaps: list[tuple[int, int]]) -> int:
+    """Offsets below the recovery point were given once and are not given again: where the log ends before it, what is
+    missing is a gap, and reads say so."""
+    if end_offset >= recovery_point:
+        return end_offset
+    logger.error("%s: offsets %d to %d are missing at the end of the log", directory, end_offset, recovery_point - 1)
+    gaps.append((end_offset, recovery_point - 1))
+    files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(gaps))
+    return recovery_point
+
+
+def _trusted_position(segment: Segment, start_offset: int) -> int:
+    """Where in the segment to begin: the last indexed batch at or before ``start_offset``."""
     try:
-        position = segment.offset_index.position_for(recovery_point)
+        position = segment.offset_index.position_for(start_offset)
         segment.time_index.columns  # noqa: B018  # both must be good, or both are made anew
         header = next(iter(segment.headers(position)), None) if position else None
-        return position if header and header.header.last_offset <= recovery_point else 0
+        return position if header and header.header.last_offset <= start_offset else 0
     except CorruptData:
         return 0
 

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logstore.errors import CorruptBatch
+from logstore.errors import CorruptBatch, UnsupportedMagic
 from logstore.format.batch import (
     FRAME_SIZE,
     HEADER_SIZE,
     MAGIC,
     MAGIC_POSITION,
     RecordBatch,
+    is_old_message,
     read_header,
 )
 from logstore.storage.files import File
@@ -37,7 +38,8 @@ class Damage(NamedTuple):
     """Bytes that are no good batch: ``size`` of them from ``position``.
 
     ``next_offset`` is the base offset of the good batch that follows, None where none does: then it is a torn tail.
-    ``is_zeros``: nothing but zeros, up to the end of the file.
+    ``is_zeros``: nothing but zeros, up to the end of the file. ``is_old``: it begins with a good message of format v0 or
+    v1, which is no damage but nothing that is read here.
     """
 
     position: int
@@ -46,6 +48,7 @@ class Damage(NamedTuple):
     expected_offset: int
     next_offset: int | None
     is_zeros: bool
+    is_old: bool = False
 
 
 class _Window:
@@ -73,7 +76,8 @@ def scan(
         try:
             found = _read_batch(window, position, expected_offset, check_crc)
         except CorruptBatch as error:
-            damage = _measure_damage(window, position, expected_offset, error.reason)
+            is_old = isinstance(error, UnsupportedMagic) and _is_old_message(window, position)
+            damage = _measure_damage(window, position, expected_offset, error.reason)._replace(is_old=is_old)
             yield damage
             position += damage.size
             continue
@@ -95,6 +99,11 @@ def _read_batch(window: _Window, position: int, expected_offset: int, check_crc:
     if check_crc:
         batch.check_crc()
     return batch
+
+
+def _is_old_message(window: _Window, position: int) -> bool:
+    start = window.at(position, min(CHUNK_SIZE, window.end - position))
+    return is_old_message(window.data, start)
 
 
 def _measure_damage(window: _Window, position: int, expected_offset: int, reason: str) -> Damage:

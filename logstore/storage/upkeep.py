@@ -33,8 +33,7 @@ def _each(data_dir: "DataDir", what: str, run: Callable[[PartitionLog, tuple[str
             try:
                 run(log, key)
             except LogstoreError as error:
-                if log.offline_reason is None or "closed" not in log.offline_reason:
-                    logger.warning("%s: %s failed: %s", log.name, what, error)
+                logger.warning("%s: %s failed: %s", log.name, what, error)
 
 
 def flush_due(data_dir: "DataDir") -> None:

@@ -10,7 +10,7 @@ a NOTE is what an owner may want to know and is no harm.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,13 +20,13 @@ import numpy as np
 
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, StorageFailure
 from logstore.format import checkpoint, filename
-from logstore.format.batch import CONTROL_TYPES, BatchHeader, RecordBatch, decode_marker
+from logstore.format.batch import RecordBatch, decode_marker
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.index import OffsetIndex, SparseIndex, TimeIndex
-from logstore.storage.index_check import IndexCheck, OffsetIndexCheck, TimeIndexCheck, Wrong
+from logstore.storage.index_check import IndexCheck, OffsetIndexCheck, TimeIndexCheck, WrongEntry
 from logstore.storage.scan import Damage, LogBatch, scan
-from logstore.storage.survey import DECODERS, Kind, KnownFile, PartitionFiles, Survey
+from logstore.storage.survey import DECODERS, Kind, KnownFile, PartitionFiles, Survey, identify
 
 
 class Severity(StrEnum):
@@ -81,29 +81,26 @@ def check_records(batch: RecordBatch) -> int:
     offsets = columns.offsets
     if len(offsets):
         if int(offsets[0]) < header.base_offset or int(offsets[-1]) > header.last_offset:
-            raise CorruptBatch(f"a record's offset is outside its batch's, {header.base_offset} to {header.last_offset}")
+            raise CorruptBatch(
+                f"a record's offset is outside its batch's, {header.base_offset} to {header.last_offset}"
+            )
         if bool((np.diff(offsets) <= 0).any()):
             raise CorruptBatch("the records' offsets do not increase")
     if header.is_control:
         for record in batch.records():
-            decode_marker(record) if len(record.key or b"") < 4 or _is_marker(record.key) else None
+            decode_marker(record)
     return len(offsets)
-
-
-def _is_marker(key: bytes | None) -> bool:
-    """Whether it ends a transaction; Kafka has other control records for its own topics."""
-    return key is not None and int.from_bytes(key[2:4], "big") in CONTROL_TYPES
 
 
 # --------------------------------------------------------------------------------------------------------- small files
 
 
 def _verify_small(file: KnownFile, tally: Tally, progress: Callable[[int], None]) -> Iterator[Finding]:
+    if file.kind is Kind.LOG:  # a snapshot of Kafka's metadata
+        yield from _verify_log(file, {}, True, tally, progress)
+        return
     tally.files += 1
     tally.size += file.size
-    if file.kind is Kind.LOG:  # a snapshot of Kafka's metadata
-        yield from _Log(file, 0, (), tally, progress, is_last=True).findings()
-        return
     try:
         data = files.read_file(file.path)
         if data is not None:
@@ -140,48 +137,179 @@ def _checkpointed(found: Survey) -> dict[tuple[str, int], list[tuple[Path, str, 
 
 # ---------------------------------------------------------------------------------------------------------- partitions
 
+_INDEXES: dict[Kind, tuple[type[SparseIndex], type[IndexCheck], Callable[[int], str]]] = {
+    Kind.INDEX: (OffsetIndex, OffsetIndexCheck, filename.index_name),
+    Kind.TIME_INDEX: (TimeIndex, TimeIndexCheck, filename.time_index_name),
+}
+
 
 def _verify_partition(
     partition: PartitionFiles, is_file: bool, tally: Tally, progress: Callable[[int], None]
-) -> Iterator[Finding]:
+) -> Generator[Finding, None, int | None]:
     """Yields findings, and returns the log's end offset, None where there is no log to have one."""
-    by_base: dict[int, dict[Kind, KnownFile]] = {}
+    segments: dict[int, dict[Kind, KnownFile]] = {}
     for file in partition.files:
         if file.kind in DECODERS:
             yield from _verify_small(file, tally, progress)
         else:
-            by_base.setdefault(file.base_offset, {})[file.kind] = file
+            segments.setdefault(file.base_offset, {})[file.kind] = file
     end_offset: int | None = None
-    last_base = max((base for base, kinds in by_base.items() if Kind.LOG in kinds), default=-1)
-    for base_offset, kinds in sorted(by_base.items()):
-        checks: list[IndexCheck] = []
-        for kind, index_type, check_type in _INDEXES:
-            path = partition.directory / f"{base_offset:020d}{_ENDINGS[kind]}"
-            index_file = kinds.get(kind)
-            if index_file is not None or (Kind.LOG in kinds and not is_file):
-                path = index_file.path if index_file else path
-                wrong, check = _load_index(index_type(path, base_offset, Caches(), True), check_type, index_file)
-                checks += [check] if check else []
-                tally.files += 1 if index_file else 0
-                tally.size += index_file.size if index_file else 0
-                progress(index_file.size if index_file else 0)
-                yield from wrong
-        log_file = kinds.get(Kind.LOG)
-        if log_file is None:
-            if not is_file:
-                yield from (Finding(file.path, 0, "there is no .log that this index belongs to") for file in kinds.values())
+    last_base = max((base for base, kinds in segments.items() if Kind.LOG in kinds), default=-1)
+    for base_offset, kinds in sorted(segments.items()):
+        if Kind.LOG not in kinds:
+            kinds = _with_log(kinds)
+        elif not is_file:
+            kinds = _with_missing_indexes(kinds, partition.directory, base_offset)
+        checks = {}
+        for kind in _INDEXES.keys() & kinds.keys():
+            checks[kinds[kind].path] = yield from _load_index(kinds[kind], kind, tally, progress)
+        if Kind.LOG not in kinds:
             continue
-        tally.files += 1
         if end_offset is not None and base_offset < end_offset:
             reason = f"the segment begins at offset {base_offset}, but the one before it ends at {end_offset}"
-            yield Finding(log_file.path, 0, reason)
-        is_last = base_offset == last_base
-        ended_at = yield from _Log(log_file, base_offset, tuple(checks), tally, progress, is_last).findings()
+            yield Finding(kinds[Kind.LOG].path, 0, reason)
+        is_last = base_offset == last_base or is_file
+        loaded = {path: check for path, check in checks.items() if check is not None}
+        ended_at = yield from _verify_log(kinds[Kind.LOG], loaded, is_last, tally, progress)
         end_offset = max(ended_at, end_offset or 0)
     return end_offset
 
 
-_INDEXES: tuple[tuple[Kind, type[SparseIndex], type[IndexCheck]], ...] = (
-    (Kind.INDEX, OffsetIndex, OffsetIndexCheck),
-    (Kind.TIME_INDEX, TimeIndex, TimeIndexCheck),
-)
+def _with_log(kinds: dict[Kind, KnownFile]) -> dict[Kind, KnownFile]:
+    """An index alone, with the log that lies beside it, to be held against it."""
+    log_path = next(iter(kinds.values())).path.with_suffix(".log")
+    if not files.exists(log_path):
+        return kinds
+    log = identify(log_path, files.entry(log_path).size)
+    return {**kinds, Kind.LOG: log} if log else kinds
+
+
+def _with_missing_indexes(kinds: dict[Kind, KnownFile], directory: Path, base_offset: int) -> dict[Kind, KnownFile]:
+    missing = {
+        kind: KnownFile(directory / name(base_offset), kind, 0, base_offset) for kind, (_, _, name) in _INDEXES.items()
+    }
+    return {**missing, **kinds}
+
+
+def _load_index(
+    file: KnownFile, kind: Kind, tally: Tally, progress: Callable[[int], None]
+) -> Generator[Finding, None, IndexCheck | None]:
+    """Yields findings; returns what holds the entries against the log, None where they cannot be had."""
+    tally.files += 1
+    tally.size += file.size
+    index_type, check_type, _ = _INDEXES[kind]
+    index = index_type(file.path, file.base_offset, Caches(), True)
+    torn = file.size % index.ENTRY.size
+    if torn:
+        reason = f"the index ends with {torn} bytes of an entry of {index.ENTRY.size}"
+        yield Finding(file.path, file.size - torn, reason, size=torn)
+    try:
+        return check_type(index.columns, file.base_offset)
+    except CorruptIndex as error:
+        yield Finding(file.path, error.position, error.reason)
+    except StorageFailure as error:
+        yield _unreadable(file.path, error)
+    finally:
+        progress(file.size)
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------ one log
+
+
+def _verify_log(
+    log: KnownFile,
+    checks: Mapping[Path, IndexCheck],
+    is_last: bool,
+    tally: Tally,
+    progress: Callable[[int], None],
+) -> Generator[Finding, None, int]:
+    """Yields findings, and returns the log's end offset. ``checks`` are those of its indexes."""
+    tally.files += 1
+    tally.segments += 1
+    end_offset = log.base_offset
+    holes: list[tuple[int, int]] = []
+    try:
+        file = files.open_file(log.path)
+        for found in _scan_growing(file, log.base_offset):
+            if isinstance(found, Damage):
+                progress(found.size)
+                tally.size += found.size
+                yield _damage_finding(log.path, found, is_last)
+                for check in checks.values():
+                    check.damage(found)
+                end_offset = max(end_offset, found.next_offset or end_offset)
+                continue
+            header = found.batch.header
+            if header.base_offset > end_offset:
+                holes.append((end_offset, header.base_offset - 1))
+            end_offset = header.next_offset
+            yield from _verify_batch(log.path, found, tally)
+            for path, check in checks.items():
+                yield from _wrong_entries(path, check, check.batch(found.position, header))
+            progress(header.size)
+    except StorageFailure as error:
+        yield _unreadable(log.path, error)
+        return end_offset
+    for path, check in checks.items():
+        yield from _wrong_entries(path, check, check.end())
+    if holes:
+        (first, last), count = holes[0], len(holes)
+        reason = (
+            f"{count} ranges of offsets have no batch, the first from {first} to {last}: compacted away, or salvaged"
+        )
+        yield Finding(log.path, 0, reason, Severity.NOTE, 0, first, last)
+    return end_offset
+
+
+def _verify_batch(path: Path, found: LogBatch, tally: Tally) -> Iterator[Finding]:
+    header = found.batch.header
+    tally.batches += 1
+    tally.size += header.size
+    try:
+        tally.records += check_records(found.batch)
+    except CorruptBatch as error:
+        reason = f"the batch's CRC is right, but its records are not: {error.reason}"
+        yield Finding(
+            path,
+            found.position,
+            reason,
+            size=header.size,
+            first_offset=header.base_offset,
+            last_offset=header.last_offset,
+        )
+
+
+def _scan_growing(file: files.File, base_offset: int) -> Iterator[LogBatch | Damage]:
+    """Like ``scan``, of a file to which a live writer may append meanwhile."""
+    position, expected_offset = 0, base_offset
+    while True:
+        end = file.size()
+        for found in scan(file, position=position, end=end, expected_offset=expected_offset):
+            if isinstance(found, LogBatch):
+                position, expected_offset = found.position + found.batch.header.size, found.batch.header.next_offset
+            elif found.next_offset is None and file.size() > end:
+                break  # it was being written: look again
+            else:
+                position, expected_offset = found.position + found.size, found.next_offset or expected_offset
+            yield found
+        else:
+            return
+
+
+def _damage_finding(path: Path, damage: Damage, is_last: bool) -> Finding:
+    if damage.is_zeros and is_last:
+        reason = "zeros behind the last batch: space kept ready, or an append that a crash undid"
+        return Finding(path, damage.position, reason, Severity.NOTE, damage.size)
+    first, last = damage.expected_offset, None if damage.next_offset is None else damage.next_offset - 1
+    if last is not None and last < first:
+        first, last = None, None  # type: ignore[assignment]  # bytes too many, and no record lost
+    reason = damage.reason
+    if damage.next_offset is None and is_last:
+        reason += "; no good batch follows: the next opening cuts it off"
+    return Finding(path, damage.position, reason, Severity.DAMAGE, damage.size, first, last)
+
+
+def _wrong_entries(path: Path, check: IndexCheck, wrong: Iterator[WrongEntry]) -> Iterator[Finding]:
+    for entry, reason in wrong:
+        yield Finding(path, entry * check.ENTRY_SIZE, reason, size=check.ENTRY_SIZE)
