@@ -62,7 +62,7 @@ def test_w2_append_1_kib_in_batches_of_100(peers: dict[str, Peer], contest: Cont
 def test_w3_append_one_at_a_time(peers: dict[str, Peer], place: Path, contest: Contest) -> None:
     buffered = BufferedPlainFile(place / "buffered")
     measures = {
-        name: lambda peer=peer: _append_singly(peer.append, 1000 if name == "sqlite" else 5000)
+        name: lambda peer=peer: _append_singly(peer.append, 1000 if peer.name == "sqlite" else 5000)
         for name, peer in {**peers, "plain buffered": buffered}.items()
     }
     contest("W3 append 100 B, one at a time", "messages/s", measures, rounds=25)

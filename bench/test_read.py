@@ -1,18 +1,18 @@
 """Reading: all of it, one at random, in logs of any length, and as soon as it has been appended."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
-from time import perf_counter, perf_counter_ns, sleep
+from time import perf_counter_ns, sleep
 
 import pytest
 
-import logstore
 from bench.conftest import Contest, per_second
-from bench.peers import Logstore, Peer, PlainFile
+from bench.peers import Lmdb, Logstore, Peer, PlainFile, Sqlite
 from bench.synthetic import Synthetic
 
 _COUNT = 100_000
@@ -71,18 +71,17 @@ def test_growth_from_1_mib_to_100_gib(place: Path, contest: Contest, what: str) 
     logs = {name: Synthetic(place / name.replace(" ", "-"), size) for name, size in sizes.items()}
     random = Random(1)
 
-    def measure(log: Synthetic) -> float:
-        if what == "append":
-            return _median_us(lambda _: log.log.append((b"m" * 100,)), list(range(500)))
-        # A few batches, asked for again and again: their pages are in memory, as those of the small logs are.
-        offsets = log.offsets(random, 100) * 10
-        return _median_us(log.log.read, offsets)
+    # The same few batches again and again: their pages are in memory, as all those of the small logs are.
+    offsets = {name: log.offsets(random, 100) * 10 for name, log in logs.items()}
 
-    contest(
-        f"growth: {what} p50 in a log of 100 GiB",
-        "µs",
-        {name: lambda log=log: measure(log) for name, log in logs.items()},
-    )
+    def measure(name: str) -> float:
+        log = logs[name].log
+        if what == "append":
+            return _median_us(lambda _: log.append((b"m" * 100,)), offsets[name])
+        return _median_us(log.read, offsets[name])
+
+    title = f"growth: {what} p50 in a log of 100 GiB"
+    contest(title, "µs", {name: lambda name=name: measure(name) for name in logs})
     for log in logs.values():
         log.close()
 
@@ -128,11 +127,6 @@ class _SignalledPlainFile:
     def read(self, number: int) -> bytes:
         with self.condition:
             self.condition.wait_for(lambda: self.count > number)
-        return self._at(number)
-
-    def _at(self, number: int) -> bytes:
-        import os
-
         return os.pread(self.file.fd, 24, 24 * number)[4:]
 
 
@@ -151,8 +145,6 @@ def _poll(peer: Peer) -> Callable[[int], bytes]:
 
 @pytest.mark.parametrize("percentile", [50, 99])
 def test_w9_append_to_waiting_reader(place: Path, contest: Contest, percentile: int) -> None:
-    from bench.peers import Lmdb, Sqlite
-
     count = 200
     fresh = iter(range(1_000_000))
 
@@ -190,5 +182,3 @@ def test_w9_append_to_waiting_reader(place: Path, contest: Contest, percentile: 
         "µs",
         {"plain": plain, "lmdb": lambda: polled(Lmdb), "sqlite": lambda: polled(Sqlite), "logstore": ours},
     )
-
-

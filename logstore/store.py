@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import Literal, Self, overload
 
 from logstore.config import StoreConfig
-from logstore.errors import NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.errors import Closed, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
 from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.data_dir import DataDir, read_offsets
+from logstore.storage.data_dir import DataDir, caches_for, read_offsets
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.recovery import SegmentDamage
@@ -81,16 +81,20 @@ class Store:
 class ReadOnlyStore:
     """A data directory to look at: a live one of another process, a copy, or Apache Kafka's own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: StoreConfig | None = None) -> None:
+        """``config``: only ``max_open_files`` matters here."""
         if not files.is_dir(path):
-            raise NotADataDir(str(path), "there is no such directory")
+            raise NotADataDir(str(path), "it is a file" if files.exists(path) else "there is no such directory")
         self.path = path
-        self._caches = Caches()
+        self._caches = caches_for(config or StoreConfig())
         self._logs: dict[tuple[str, int], ReadOnlyLog] = {}
+        self._closed: Closed | None = None
         if not self._load() and not files.exists(path / filename.META_PROPERTIES):
             raise NotADataDir(str(path), f"it holds neither a partition nor {filename.META_PROPERTIES}")
 
     def _load(self) -> dict[str, TopicDescription]:
+        if self._closed is not None:
+            raise self._closed
         return Topics(self.path).load() or topic_of_directories(self.path)
 
     def topics(self) -> list[TopicDescription]:
@@ -107,24 +111,41 @@ class ReadOnlyStore:
 
     def log(self, topic: str, partition: int = 0) -> ReadOnlyLog:
         """A partition's log, to read. Raises UnknownTopic, UnknownPartition."""
+        description = self.topic(topic)
         log = self._logs.get((topic, partition))
         if log is None:
-            description = self.topic(topic)
             names = [f"{topic}{separator}{partition}" for separator in "_-"]
             directories = [self.path / name for name in names if files.is_dir(self.path / name)]
             if not directories:
                 raise UnknownPartition(topic, partition, description.partitions)
-            starts = read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT)
-            log = ReadOnlyLog(directories[0], self._caches, starts.get((topic, partition), 0))
+            log = ReadOnlyLog(directories[0], self._caches, lambda: self._start_offset(topic, partition))
             self._logs[topic, partition] = log
         return log
+
+    def _start_offset(self, topic: str, partition: int) -> int:
+        return read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT).get((topic, partition), 0)
 
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Raises ReadOnly, as everything does that would change the directory."""
         raise ReadOnly(str(self.path))
 
+    def alter_topic(
+        self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
+    ) -> TopicDescription:
+        """Raises ReadOnly."""
+        raise ReadOnly(str(self.path))
+
+    def delete_topic(self, name: str) -> None:
+        """Raises ReadOnly."""
+        raise ReadOnly(str(self.path))
+
+    def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
+        """Raises ReadOnly."""
+        raise ReadOnly(str(self.path))
+
     def close(self) -> None:
-        """Let go of the open files."""
+        """Let go of the open files. Closing twice is no error."""
+        self._closed = Closed(f"data directory {self.path}")
         self._logs.clear()
         self._caches = Caches()
 
@@ -142,15 +163,16 @@ def open(
     path: str | Path = "data", *, read_only: Literal[False] = False, create: bool = True, **settings: object
 ) -> Store: ...
 @overload
-def open(path: str | Path = "data", *, read_only: Literal[True]) -> ReadOnlyStore: ...
-def open(  # noqa: A001
+def open(
+    path: str | Path = "data", *, read_only: Literal[True], create: bool = True, **settings: object
+) -> ReadOnlyStore: ...
+def open(
     path: str | Path = "data", *, read_only: bool = False, create: bool = True, **settings: object
 ) -> Store | ReadOnlyStore:
     """Open a data directory; ``create`` makes it where there is none. ``settings`` are those of ``StoreConfig``.
 
-    ``read_only`` takes no lock and changes nothing: for a look beside a live owner, or at Apache Kafka's directories.
-    Raises NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
+    ``read_only`` takes no lock, creates and changes nothing: for a look beside a live owner, or at Apache Kafka's
+    directories. Raises NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
     """
-    if read_only:
-        return ReadOnlyStore(Path(path))
-    return Store(DataDir(Path(path), StoreConfig.parse(settings), create=create))
+    config = StoreConfig.parse(settings)
+    return ReadOnlyStore(Path(path), config) if read_only else Store(DataDir(Path(path), config, create=create))

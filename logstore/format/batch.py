@@ -16,11 +16,13 @@ Attributes: bits 0-2 compression, 3 timestamp type (1: the log's append time, wh
 Formats v0 and v1, which Kafka wrote before 0.11, have their magic byte at the same place: recognised, refused by name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import repeat
+from operator import index
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from logstore.errors import CorruptBatch, InvalidRecord, UnsupportedMagic
@@ -35,6 +37,7 @@ from logstore.format.record import (
     decode_records,
     encode_records,
     encode_values,
+    iterate_records,
     only_bytes,
 )
 
@@ -60,6 +63,7 @@ assert _OLD_MESSAGE.size == MAGIC_POSITION + 1
 MAGIC = 2
 BATCH_SIZE_MAX = 0x7FFFFFFF  # batch_length is an int32
 RECORD_COUNT_MAX = 0x7FFFFFFF
+OFFSET_MAX = 0x7FFF_FFFF_FFFF_FFFF
 
 NO_TIMESTAMP = -1
 NO_PRODUCER_ID = -1
@@ -152,8 +156,11 @@ class RecordBatch(NamedTuple):
         return memoryview(self.buffer)[self.position : self.position + self.header.size]
 
     def check_crc(self) -> None:
-        """Raises CorruptBatch where the stored CRC is not that of the bytes."""
-        computed = crc32c(self.data[CRC_START:])
+        """Raises CorruptBatch where the batch is cut short, or the stored CRC is not that of the bytes."""
+        data = self.data
+        if len(data) < self.header.size:
+            raise CorruptBatch(f"a batch of {self.header.size} bytes is cut short after {len(data)}", self.position)
+        computed = crc32c(data[CRC_START:])
         if computed != self.header.crc:
             raise CorruptBatch(f"CRC is {computed:#010x}, stored {self.header.crc:#010x}", self.position)
 
@@ -168,6 +175,13 @@ class RecordBatch(NamedTuple):
     def records(self) -> list[Record]:
         """Raises CorruptBatch."""
         return decode_records(self.body(), *self._record_context())
+
+    def records_from(self, offset: int) -> Iterator[Record]:
+        """The records from ``offset`` on; the first of them comes without decoding the others. Raises CorruptBatch."""
+        header = self.header
+        if offset <= header.base_offset or header.record_count != header.last_offset_delta + 1:
+            return iter([record for record in self.records() if record.offset >= offset])
+        return iterate_records(self.body(), *self._record_context(), first=offset - header.base_offset)
 
     def columns(self) -> RecordColumns:
         """Raises CorruptBatch."""
@@ -199,6 +213,8 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
             f"{header.record_count} cannot be negative",
             position,
         )
+    if header.last_offset >= OFFSET_MAX:
+        raise CorruptBatch(f"the offset after {header.last_offset} does not fit 64 bits", position)
     if header.record_count > header.last_offset_delta + 1:
         raise CorruptBatch(
             f"{header.record_count} records do not fit offsets 0 to {header.last_offset_delta}",
@@ -271,6 +287,8 @@ def encode_batch(
     for name, column in (("keys", keys), ("headers", headers), ("offset_deltas", offset_deltas)):
         if column is not None and len(column) != count:
             raise InvalidRecord(f"{count} values came with {len(column)} {name}")
+    if not isinstance(timestamps_ms, int):
+        timestamps_ms = _integers(timestamps_ms)
     if isinstance(timestamps_ms, int):
         base_timestamp = max_timestamp = timestamps_ms
     elif len(timestamps_ms) != count:
@@ -297,6 +315,8 @@ def encode_batch(
     if compression:
         body = compress(compression, body, compression_level)
     if last_offset_delta is None:
+        if not count:
+            raise InvalidRecord("a batch without records needs a last offset delta")
         last_offset_delta = count - 1 if offset_deltas is None else offset_deltas[-1]
     return assemble_batch(
         body,
@@ -311,6 +331,30 @@ def encode_batch(
         base_sequence=base_sequence,
         record_count=count,
     )
+
+
+def encode_plain(values: Sequence[bytes], timestamp_ms: int) -> tuple[bytes, bytes]:
+    """What ``encode_batch`` makes of plain values (see ``only_bytes``), all of one time: what follows PLACE in the
+    header, and the records. For the log, which knows the place only when nothing is left to do but to write."""
+    body = encode_values(values)
+    covered, crc = _plain_header(timestamp_ms, len(values))
+    return _CRC.pack(MAGIC, crc32c(body, crc)) + covered, body
+
+
+@lru_cache(maxsize=16)  # many single appends fall into one millisecond
+def _plain_header(timestamp_ms: int, count: int) -> tuple[bytes, int]:
+    """The covered part of a plain batch's header, and its CRC."""
+    producer = NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE
+    covered = _BODY_HEADER.pack(0, count - 1, timestamp_ms, timestamp_ms, *producer, count)
+    return covered, crc32c(covered)
+
+
+def _integers(timestamps_ms: Any) -> int | list[int]:
+    """Timestamps as Python's integers; numpy's would wrap where theirs end. Raises InvalidRecord."""
+    try:
+        return list(map(index, timestamps_ms)) if isinstance(timestamps_ms, Iterable) else index(timestamps_ms)
+    except TypeError as error:
+        raise InvalidRecord(f"a timestamp is an integer, in milliseconds: {error}") from None
 
 
 def assemble_batch(

@@ -31,6 +31,10 @@ Int64Array = npt.NDArray[np.int64]
 
 # Below this many records numpy's cost a call outweighs what it saves a record.
 COLUMNS_RECORD_COUNT_MIN = 24
+_RUN_MAX = 256  # records of one size that are looked for at once: what a run that ends at once may waste
+# What a varint of one byte stands for.
+_SHORT_VARINTS = np.array([number >> 1 ^ -(number & 1) for number in range(128)], dtype=np.int64)
+OFFSET_DELTA_MAX = 0x7FFFFFFF  # the batch's last_offset_delta is an int32
 # Lengths up to this keep their encoded heads cached; longer values are too few and too many-sized to gain from it.
 CACHED_LENGTH_MAX = 4096
 
@@ -78,6 +82,8 @@ _LENGTHS = _Cache(encode_varint)
 # Offset deltas of one, two, … bytes: (first delta that is longer, heads by value length).
 _HEADS = [(1 << (7 * size - 1), _Cache(_head_encoder(size))) for size in range(1, 6)]
 _NULL = b"\x01"  # the varint of -1
+# What a lone record without key begins with, up to its value, by value length.
+_LONE_HEADS = _Cache(lambda length: _HEADS[0][1][length][1:] + b"\0" + _NULL + encode_varint(length))
 _DELTAS = [encode_varint(delta) + _NULL for delta in range(1024)]
 
 
@@ -89,6 +95,8 @@ def only_bytes(values: Iterable[object]) -> bool:
 def encode_values(values: Sequence[bytes]) -> bytes:
     """A body of records that have a value only: no key, no headers, all at the batch's base timestamp."""
     count = len(values)
+    if count == 1:
+        return b"%b%b\0" % (_LONE_HEADS[len(values[0])], values[0])
     deltas = _DELTAS
     if count > len(deltas):
         deltas = deltas + [encode_varint(delta) + _NULL for delta in range(len(deltas), count)]
@@ -165,13 +173,17 @@ def decode_records(
 
 
 def iterate_records(
-    body: bytes, record_count: int, base_offset: int, base_timestamp: int, append_time: int | None
+    body: bytes, record_count: int, base_offset: int, base_timestamp: int, append_time: int | None, first: int = 0
 ) -> Iterator[Record]:
-    """The records one by one, each decoded when it is asked for: for readers that stop early."""
-    position = 0
-    for _ in range(record_count):
-        record, position = _decode_record(body, position, base_offset, base_timestamp, append_time)
-        yield record
+    """The records from number ``first`` on: that one decoded alone, for readers that want no more, and the others
+    together once a second one is asked for. Raises CorruptBatch as ``decode_records``, for what it decodes."""
+    if first >= record_count:
+        return
+    position = _record_bounds(body, first)[-1]
+    record, position = _decode_record(body, position, base_offset, base_timestamp, append_time)
+    yield record
+    left = record_count - first - 1
+    yield from decode_records(body[position:], left, base_offset, base_timestamp, append_time)
 
 
 def _decode_record(
@@ -192,7 +204,11 @@ def _decode_record(
         headers, at = _decode_headers(body, at, end)
     if at != end:
         raise CorruptBatch("a record's fields do not add up to its length", position)
+    if not 0 <= offset_delta <= OFFSET_DELTA_MAX:
+        raise CorruptBatch(f"a record's offset delta is {offset_delta}", position)
     timestamp = base_timestamp + timestamp_delta if append_time is None else append_time
+    if not -1 << 63 <= timestamp < 1 << 63:
+        raise CorruptBatch(f"a record's timestamp {timestamp} does not fit 64 bits", position)
     return new_record((base_offset + offset_delta, timestamp, key, value, headers)), end
 
 
@@ -260,7 +276,7 @@ class RecordColumns(NamedTuple):
         """Raises CorruptBatch where headers are malformed."""
         keys = repeat(None) if (self.key_lengths < 0).all() else self.keys()
         columns = zip(self.offsets.tolist(), self.timestamps_ms.tolist(), keys, self.values(), self.headers())
-        return list(map(new_record, columns))
+        return list(map(tuple.__new__, repeat(Record), columns))
 
 
 def decode_columns(
@@ -268,7 +284,10 @@ def decode_columns(
 ) -> RecordColumns:
     """Where the records' fields lie, without touching keys, values and headers. Raises CorruptBatch like decode_records,
     but for headers, which are looked at when they are asked for."""
-    bounds = np.array(_record_bounds(body, record_count), dtype=np.int64)
+    bounds = np.fromiter(_record_bounds(body, record_count), np.int64, record_count + 1)
+    if bounds[-1] != len(body):
+        end = int(bounds[-1])
+        raise CorruptBatch(f"{len(body) - end} bytes follow the last of {record_count} records", end)
     octets = np.frombuffer(body, dtype=np.uint8)
     ends = bounds[1:]
     try:
@@ -284,9 +303,14 @@ def decode_columns(
         raise CorruptBatch("a record runs past the end of its batch") from None
     if ((header_positions >= ends) | ((header_counts == 0) != (header_positions + 1 == ends))).any():
         raise CorruptBatch("a record's fields do not add up to its length")
-    timestamps = base_timestamp + timestamp_deltas
+    if ((offset_deltas < 0) | (offset_deltas > OFFSET_DELTA_MAX)).any():
+        raise CorruptBatch("a record's offset delta is negative or too large")
     if append_time is not None:
         timestamps = np.full(record_count, append_time, dtype=np.int64)
+    else:
+        timestamps = base_timestamp + timestamp_deltas
+        if ((timestamps < base_timestamp) != (timestamp_deltas < 0)).any():
+            raise CorruptBatch("a record's timestamp does not fit 64 bits")
     return RecordColumns(
         body,
         base_offset + offset_deltas,
@@ -301,45 +325,60 @@ def decode_columns(
 
 
 def _record_bounds(body: bytes, record_count: int) -> list[int]:
-    """Where each record begins, length included, and where the last one ends: ``record_count + 1`` positions.
+    """Where each of the first ``record_count`` records begins, length included, and where the last of them ends.
 
     This is the one thing that must be read record after record.
     """
     bounds = [0]
     found = bounds.append
-    position = 0
+    position = before = 0
     size = len(body)
     try:
-        for _ in range(record_count):
+        while len(bounds) <= record_count:
             low = body[position]
             if low < 0x80:
-                position += 1 + (low >> 1)
+                step = 1 + (low >> 1)
             elif (high := body[position + 1]) < 0x80:
-                position += 2 + ((low & 0x7F | high << 7) >> 1)
+                step = (low >> 1) + (high << 6) - 62  # (low & 0x7F | high << 7) >> 1, and 2 of its own
             else:
-                length, position = decode_varint(body, position)
-                position += length
-            if low & 1 or position > size:  # the lowest bit is the sign
-                raise CorruptBatch("a record's length does not fit its batch", bounds[-1])
-            found(position)
+                length, start = decode_varint(body, position)
+                step, before = start - position + length, 0  # no run: the first two bytes do not tell the size
+            if low & 1 or position + step > size:  # the lowest bit is the sign
+                raise CorruptBatch("a record's length does not fit its batch", position)
+            if step == before:
+                # Records of one size come in runs, which are found at once: where the next one's length is the same
+                # two bytes, so is its size, and so on.
+                stop = position + min(_RUN_MAX, record_count + 1 - len(bounds)) * step
+                run = min(_equal_prefix(body[position:stop:step]), _equal_prefix(body[position + 1 : stop : step]))
+                end = min(position + run * step, position + (size - position) // step * step)
+                bounds += range(position + step, end + 1, step)
+                position, before = end, 0
+            else:
+                position, before = position + step, step
+                found(position)
     except IndexError:
         raise CorruptBatch(f"the batch ends before its {record_count} records do", size) from None
-    if position != size:
-        raise CorruptBatch(f"{size - position} bytes follow the last of {record_count} records", position)
     return bounds
+
+
+def _equal_prefix(octets: bytes) -> int:
+    """How many octets at the beginning are the same."""
+    return len(octets) - len(octets.lstrip(octets[:1]))
 
 
 def _varints(octets: npt.NDArray[np.uint8], positions: Int64Array) -> tuple[Int64Array, Int64Array]:
     """The varints that begin at ``positions``, and the positions behind them."""
     octet = octets[positions]
-    numbers = (octet & 0x7F).astype(np.int64)
     positions = positions + 1
     longer = np.flatnonzero(octet >= 0x80)
+    if not longer.size:
+        return _SHORT_VARINTS[octet], positions
+    numbers = (octet & 0x7F).astype(np.int64)
     shift = 7
     while longer.size:
-        if shift > 63:
-            raise CorruptBatch("a varint is longer than ten bytes")
         octet = octets[positions[longer]]
+        if shift == 63 and (octet > 1).any():
+            raise CorruptBatch("a varint is longer than 64 bits")
         numbers[longer] |= (octet & 0x7F).astype(np.int64) << shift
         positions[longer] += 1
         longer = longer[octet >= 0x80]

@@ -2,10 +2,11 @@
 
 ::
 
-    version int16 = 0 | producer_id int64 | first_offset int64 | last_offset int64 | last_stable_offset int64    34 bytes
+    version int16 = 0 | producer_id int64 | first_offset int64 | last_offset int64 | last_stable_offset int64
 
-first_offset is the transaction's first record, last_offset its abort marker, last_stable_offset what it was when the
-marker came. Entries stand in the order of their markers. Nothing is checksummed: all of it follows from the log.
+An entry has 34 bytes. first_offset is the transaction's first record, last_offset its abort marker, last_stable_offset
+what it was when the marker came. Entries stand in the order of their markers. Nothing is checksummed: all of it follows
+from the log.
 """
 
 from collections.abc import Iterable

@@ -23,19 +23,25 @@ class LruCache(Generic[Value]):
         self._cost = cost
         self._total = 0
         self._values: OrderedDict[object, Value] = OrderedDict()
+        self._newest: tuple[object, Value] | None = None  # what was got last, which is in ``_values``: for a look
         self._lock = Lock()
 
     def get(self, key: object, make: Callable[[], Value]) -> Value:
         """The value kept for ``key`` (compared by identity, as plain objects are), else the one that ``make`` makes."""
+        newest = self._newest
+        if newest is not None and newest[0] is key:
+            return newest[1]
         with self._lock:
             value = self._values.get(key)
             if value is not None:
                 self._values.move_to_end(key)
+                self._newest = key, value
                 return value
         value = make()
         with self._lock:
             self._drop(key)
             self._values[key] = value
+            self._newest = key, value
             self._total += self._cost(value)
             while self._total > self.capacity and len(self._values) > 1:
                 _, oldest = self._values.popitem(last=False)
@@ -48,6 +54,7 @@ class LruCache(Generic[Value]):
 
     def _drop(self, key: object) -> None:
         value = self._values.pop(key, None)
+        self._newest = None
         if value is not None:
             self._total -= self._cost(value)
 

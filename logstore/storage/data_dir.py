@@ -26,6 +26,7 @@ from logstore.errors import (
     LogstoreError,
     NotADataDir,
     StorageFailure,
+    TopicAlreadyExists,
     UnknownPartition,
     UnknownTopic,
 )
@@ -65,7 +66,7 @@ class DataDir:
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
         self._lock = threading.RLock()
-        self._closed = False
+        self._closed: LogstoreError | None = None
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
         _prepare(path, create)
@@ -80,10 +81,11 @@ class DataDir:
         self._upkeep.start()
 
     def _open(self) -> None:
-        self.meta = _read_meta(self.path)
+        self.meta = _read_meta(self.path) or _make_meta(self.path)
         self._registry = Topics(self.path)
-        self._caches = Caches(self.config.max_open_files or max(64, files.open_file_limit() // 2))
-        self._going = [(0, directory) for directory in self._registry.finish_interrupted()]
+        self._caches = caches_for(self.config)
+        # Deleted directories: since when, for how long they stay, and where they are.
+        self._going = [(0, 0, directory) for directory in self._registry.finish_interrupted()]
         self._topics = self._registry.load()
         marker = self.path / filename.CLEAN_SHUTDOWN
         self.was_clean = files.exists(marker)
@@ -138,8 +140,10 @@ class DataDir:
             self._check_open()
             count = self.config.num_partitions if partitions is None else partitions
             config = TopicConfig.parse(settings or {})
-            filename.check_topic_name(name)
-            self._forget_offsets(name, max(1, count))
+            self._registry.check_new(name, count)
+            if name in self._topics:
+                raise TopicAlreadyExists(name)
+            self._forget_offsets(name, count)
             topic = self._registry.create(name, count, config)
             self._topics[name] = topic
             self._open_partitions(topic)
@@ -167,12 +171,13 @@ class DataDir:
         with self._lock:
             self._check_open()
             topic = self.topic(name)
-            for partition in range(topic.partitions):
-                log = self._logs.pop((name, partition))
-                log.abandon(UnknownTopic(name))
+            self._registry.begin_delete(name)
             del self._topics[name]
-            due_ms = self.now_ms() + topic.config.file_delete_delay_ms
-            self._going += [(due_ms, directory) for directory in self._registry.delete(topic)]
+            for partition in range(topic.partitions):
+                if log := self._logs.pop((name, partition), None):
+                    log.abandon(UnknownTopic(name))
+            delay_ms = topic.config.file_delete_delay_ms
+            self._going += [(self.now_ms(), delay_ms, path) for path in self._registry.finish_delete(name)]
             self._forget_offsets(name, topic.partitions)
 
     def _open_partitions(self, topic: TopicDescription) -> None:
@@ -193,10 +198,17 @@ class DataDir:
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, UnknownPartition, Closed."""
         try:
-            return self._logs[topic, partition]
+            if self._closed is None:
+                return self._logs[topic, partition]
         except (KeyError, TypeError):
+            pass
+        with self._lock:
             self._check_open()
-            raise UnknownPartition(topic, partition, self.topic(topic).partitions) from None
+            description = self.topic(topic)
+            if type(partition) is not int or not 0 <= partition < description.partitions:
+                raise UnknownPartition(topic, partition, description.partitions)
+            self._open_partitions(description)  # it could not be opened when it was made: the disk was full
+            return self._logs[topic, partition]
 
     def logs(self) -> list[tuple[TopicPartition, PartitionLog]]:
         """All partitions, by topic and number."""
@@ -248,18 +260,19 @@ class DataDir:
             log.unlink_retired(at_once=at_once)
         with self._lock:
             now_ms = self.now_ms()
-            due = [item for item in self._going if at_once or item[0] <= now_ms]
+            # A clock that was set back must not keep them for years.
+            due = [item for item in self._going if at_once or abs(now_ms - item[0]) >= item[1]]
             self._going = [item for item in self._going if item not in due]
-        for _, directory in due:
+        for _, _, directory in due:
             remove_partition_dir(directory)
 
     def close(self) -> None:
         """Make everything durable, record that it is, and let others open the directory."""
         self._upkeep.stop()
         with self._lock:
-            if self._closed:
+            if self._closed is not None:
                 return
-            self._closed = True
+            self._closed = Closed(f"data directory {self.path}")
             _OPEN.discard(self)
             try:
                 failures = [failure for log in self._logs.values() if (failure := _close(log)) is not None]
@@ -273,18 +286,22 @@ class DataDir:
                 self._lock_file.close()
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise Closed(f"data directory {self.path}")
+        if self._closed is not None:
+            raise self._closed
 
     def _abandon_in_child(self) -> None:
-        self._closed = True
-        reason = ForkedProcess(f"data directory {self.path}")
+        self._closed = ForkedProcess(f"data directory {self.path}")
+        self._lock = threading.RLock()  # the old one may be held, by a thread that the child does not have
         for log in self._logs.values():
-            log.abandon_in_child(reason)
+            log.abandon_in_child(self._closed)
         # The lock is the parent's; this only lets go of the child's hold on it.
         with contextlib.suppress(OSError):
             os.close(self._lock_file.fd)
         self._lock_file.fd = -1
+
+
+def caches_for(config: StoreConfig) -> Caches:
+    return Caches(config.max_open_files or max(64, files.open_file_limit() // 2))
 
 
 def _close(log: PartitionLog) -> StorageFailure | None:
@@ -304,7 +321,7 @@ def _prepare(path: Path, create: bool) -> None:
         files.sync_dir(path.parent)
     if not files.is_dir(path):
         raise NotADataDir(str(path), "it is a file, not a directory")
-    if files.exists(path / filename.META_PROPERTIES):
+    if _read_meta(path) is not None:
         return
     foreign = [entry.name for entry in files.list_dir(path) if entry.name not in (filename.LOCK, _META_TMP)]
     if foreign:
@@ -325,23 +342,29 @@ def take_lock(path: Path) -> files.File:
     return file
 
 
-def _read_meta(path: Path) -> dict[str, str]:
-    """The directory's own properties, made where there are none. Raises NotADataDir."""
-    meta_path = path / filename.META_PROPERTIES
-    data = files.read_file(meta_path)
+def _make_meta(path: Path) -> dict[str, str]:
+    meta = {"version": "1", FORMAT_KEY: FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
+    files.write_file(path / filename.META_PROPERTIES, encode_properties(meta))
+    return meta
+
+
+def _read_meta(path: Path) -> dict[str, str] | None:
+    """The directory's own properties, None where there are none. Raises NotADataDir where it is another's."""
+    data = files.read_file(path / filename.META_PROPERTIES)
     if data is None:
-        meta = {"version": "1", FORMAT_KEY: FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
-        files.write_file(meta_path, encode_properties(meta))
-        return meta
+        return None
     try:
         meta = decode_properties(data)
     except CorruptCheckpoint as error:
         raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
+    if not meta:
+        raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} is empty")
     if FORMAT_KEY not in meta:
         raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
     if meta[FORMAT_KEY] != FORMAT_VERSION:
         raise NotADataDir(
-            str(path), f"its format is {meta[FORMAT_KEY]}, this program's {FORMAT_VERSION}; use the program that wrote it"
+            str(path),
+            f"its format is {meta[FORMAT_KEY]}, this program's {FORMAT_VERSION}; use the program that wrote it",
         )
     return meta
 

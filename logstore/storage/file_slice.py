@@ -34,7 +34,7 @@ class FileSlice(NamedTuple):
             try:
                 count = self.file.send(target.fileno(), self.position + sent, self.size - sent)
             except BlockingIOError:
-                if not select.select((), (target,), (), timeout)[1]:
+                if not _wait_writable(target, timeout):
                     raise TimeoutError(f"no room to send for {timeout} s") from None
                 continue
             if not count:
@@ -45,3 +45,10 @@ class FileSlice(NamedTuple):
     def _cut_short(self, available: int) -> CorruptBatch:
         reason = f"the log was cut short: {available} of {self.size} bytes are left here"
         return CorruptBatch(reason, self.position, str(self.file.path))
+
+
+def _wait_writable(target: socket.socket, timeout_s: float | None) -> bool:
+    """Whether there is room, or an error to be met by sending; ``select`` would refuse descriptors from 1,024 on."""
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))

@@ -163,7 +163,7 @@ def open_file(path: Path, *, writable: bool = False, create: bool = False, exclu
 def read_file(path: Path) -> bytes | None:
     """All of a small file, or None where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -184,6 +184,9 @@ def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
         file.write_at(0, data)
         if sync:
             file.sync()
+    except StorageFailure:
+        unlink(temporary)  # it may hold the last of the space
+        raise
     finally:
         file.close()
     rename(temporary, path)

@@ -154,6 +154,7 @@ class SparseIndex(ABC):
             self._held = self.columns
         except CorruptIndex:
             self._held = self._decode(memoryview(b""))
+        self._read_only = True
 
     def replace(self, columns: Columns) -> None:
         """Put a whole new index in the place of this one, which does not grow."""

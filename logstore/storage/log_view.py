@@ -49,18 +49,20 @@ class LogView(NamedTuple):
             if located is not None:
                 if located.header.base_offset >= end_offset:
                     break
-                limit = self._limit(segment, end_offset)
+                limit = segment.size if max_offset is None else self._limit(index, end_offset)
                 size = min(max(max_bytes, located.header.size), limit - located.position)
                 return segment.slice(located.position, size)
             index += 1  # compaction has removed what was left of the segment
         return self.segments[-1].slice(self.segments[-1].size, 0)
 
-    def _limit(self, segment: Segment, end_offset: int) -> int:
-        """The position in ``segment`` where ``end_offset`` begins; its end where that is beyond."""
-        if end_offset >= self.log_end_offset:
-            return segment.size
+    def _limit(self, index: int, end_offset: int) -> int:
+        """The position in a segment where ``end_offset`` begins; its end where that is beyond."""
+        segment = self.segments[index]
+        size = segment.size  # before the look-up: the log may grow meanwhile
+        if index + 1 < len(self.segments) and self.segments[index + 1].base_offset <= end_offset:
+            return size
         located = segment.find(end_offset)
-        return segment.size if located is None else located.position
+        return size if located is None else located.position
 
     def _check(self, offset: int) -> int:
         """The index of the segment to look in. Raises OffsetOutOfRange, OffsetGap."""
@@ -104,10 +106,7 @@ class LogView(NamedTuple):
             header = batch.header
             if header.is_control:
                 continue
-            records = batch.records()
-            if header.base_offset < offset:
-                records = [record for record in records if record.offset >= offset]
-            yield from records
+            yield from batch.records_from(offset) if header.base_offset < offset else batch.records()
 
     def offset_for_time(self, timestamp_ms: int) -> TimestampAndOffset | None:
         """The first record, by offset, that is not older than ``timestamp_ms``; None where all are."""

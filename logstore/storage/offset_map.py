@@ -1,9 +1,9 @@
 """From each key to the last offset at which it stands: what compaction knows, in a set amount of memory.
 
-A key is stood for by 16 bytes of BLAKE2b, so keys of any size take the same room: two that share a digest would be taken
-for one, which among a billion keys has a chance of 1 in 10^21. The table is a numpy one of open addressing, 24 bytes a
-slot and three quarters of the slots in use: 32 bytes a key. (A dict of such digests takes 123 bytes a key, and half as
-much again while it grows, at the same speed: here the work is done on thousands of keys at once.)
+A key is stood for by 16 bytes of BLAKE2b, so keys of any size take the same room. Two that share a digest would be
+taken for one: among a billion keys a chance of 1 in 10^21. The table is a numpy one of open addressing, 24 bytes a slot
+and three quarters of the slots in use: 32 bytes a key. (A dict of such digests takes 123 bytes a key, and half as much
+again while it grows, at the same speed: here the work is done on thousands of keys at once.)
 """
 
 from collections.abc import Iterable

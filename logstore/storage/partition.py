@@ -9,14 +9,19 @@ writes until it is opened anew, since nothing is known then of what reached the 
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, RLock
 from typing import NamedTuple
 
+import numpy as np
+
 from logstore.config import LONG_MAX, TopicConfig
 from logstore.errors import (
     Closed,
+    CorruptBatch,
+    DamagedLog,
     InvalidRecord,
     InvalidTimestamp,
     LogstoreError,
@@ -27,29 +32,32 @@ from logstore.errors import (
 )
 from logstore.format import checkpoint, filename, producer_snapshot
 from logstore.format.batch import (
+    FRAME_SIZE,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_SEQUENCE,
+    NO_TIMESTAMP,
     PLACE,
     RecordBatch,
     batches,
     encode_batch,
+    encode_plain,
     recompress,
     restamp,
 )
 from logstore.format.compression import Compression
-from logstore.format.record import Buffer, Headers
+from logstore.format.record import Buffer, Headers, only_bytes
 from logstore.storage import files, retention
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
-from logstore.storage.recovery import SegmentDamage, recover, replay, update_producers
-from logstore.storage.segment import Segment
+from logstore.storage.recovery import SegmentDamage, recover, replay, swap_in, update_producers
+from logstore.storage.segment import OFFSET_SPAN_MAX, Segment
 from logstore.storage.waiters import Waiters
 
 logger = logging.getLogger("logstore.storage")
 
-SEGMENT_OFFSET_SPAN_MAX = 0x7FFFFFFF  # a relative offset in an index is a positive int32 for Kafka
+_STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
 
 
 class Appended(NamedTuple):
@@ -96,6 +104,7 @@ class PartitionLog(ReadableLog):
             directory,
             self._caches,
             index_interval=self.config.index_interval_bytes,
+            allocate_size=self.config.segment_bytes if self.config.preallocate else 0,
             log_start_offset=log_start_offset,
             recovery_point=recovery_point,
             is_clean=is_clean,
@@ -118,6 +127,8 @@ class PartitionLog(ReadableLog):
         self._waiters = Waiters()
         self._offline: LogstoreError | None = None
         self._retired: list[tuple[int, Segment]] = []
+        self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
+        self.compaction_met_damage = False
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -192,9 +203,13 @@ class PartitionLog(ReadableLog):
         """
         if not values:
             raise InvalidRecord("a batch needs a record")
+        now_ms = self.now_ms()
+        is_plain = keys is None and headers is None and timestamps_ms is None and not compression and producer_id < 0
+        if is_plain and only_bytes(values) and self._stores_as_sent():
+            return self._append_plain(values, now_ms, durability)  # type: ignore[arg-type]  # just checked
         batch = encode_batch(
             values,
-            timestamps_ms=self.now_ms() if timestamps_ms is None else timestamps_ms,
+            timestamps_ms=now_ms if timestamps_ms is None else timestamps_ms,
             keys=keys,
             headers=headers,
             compression=compression,
@@ -204,6 +219,26 @@ class PartitionLog(ReadableLog):
             base_sequence=base_sequence,
         )
         return self._append(RecordBatch.at(batch), durability)
+
+    def _stores_as_sent(self) -> bool:
+        """Whether no setting changes, or looks into, batches with times of now."""
+        config = self.config
+        return (
+            config.compression_type == "producer"
+            and config.message_timestamp_type == "CreateTime"
+            and not config.compacts
+        )
+
+    def _append_plain(self, values: Sequence[bytes], now_ms: int, durability: Durability) -> Appended:
+        """The short way for values alone, at the time of now: nothing of the batch needs a check but its size."""
+        head, body = encode_plain(values, now_ms)
+        size = PLACE.size + len(head) + len(body)
+        if size > self.config.max_message_bytes:
+            raise RecordTooLarge(size, self.config.max_message_bytes)
+        with self._lock:
+            self._check_writable()
+            base_offset = self._write((head, body), size, len(values) - 1, now_ms, now_ms)
+        return self._acknowledge(base_offset, base_offset + len(values) - 1, now_ms, durability)
 
     def append_batches(self, data: Buffer, durability: Durability = Durability.OS) -> list[Appended]:
         """Append whole batches that somebody else encoded, after a check of each, a receipt for each.
@@ -215,10 +250,7 @@ class PartitionLog(ReadableLog):
             raise InvalidRecord("the data is not a row of whole batches")
         for batch in found:
             batch.check_crc()
-            if batch.header.record_count != batch.header.last_offset_delta + 1:
-                raise InvalidRecord(
-                    f"{batch.header.record_count} records do not fill offsets 0 to {batch.header.last_offset_delta}"
-                )
+            _check_records(batch)
         return [self._append(batch, durability) for batch in found]
 
     def _append(self, batch: RecordBatch, durability: Durability) -> Appended:
@@ -236,28 +268,40 @@ class PartitionLog(ReadableLog):
                     if durability is Durability.FSYNC:
                         self._group_commit.wait(duplicate.last_offset + 1)
                     return Appended(*duplicate, durability, is_duplicate=True)
-            base_offset = self._log_end_offset
-            last_offset = base_offset + header.last_offset_delta
-            size = len(data)
-            segment = self._active
-            if not segment.is_growing or self._is_due_to_roll(segment, size, last_offset, now_ms):
-                segment = self._prepare_segment(size, last_offset, now_ms)
-            place = PLACE.pack(base_offset, header.batch_length, self.leader_epoch)
-            try:
-                segment.append((place, data[PLACE.size :]), size, last_offset, header.max_timestamp, now_ms)
-            except StorageFailure:
-                self._cut_back(segment)
-                raise
+            pieces = (data[PLACE.size :],)
+            base_offset = self._write(pieces, len(data), header.last_offset_delta, header.max_timestamp, now_ms)
             if header.producer_id >= 0:
                 update_producers(self.producers, header._replace(base_offset=base_offset), batch)
-            if self.leader_epochs.latest != self.leader_epoch:
-                self.leader_epochs.assign(self.leader_epoch, base_offset)
-            self._log_end_offset = end_offset = last_offset + 1
+        return self._acknowledge(base_offset, base_offset + header.last_offset_delta, header.max_timestamp, durability)
+
+    def _write(
+        self, pieces: tuple[Buffer, ...], size: int, last_offset_delta: int, max_timestamp: int, now_ms: int
+    ) -> int:
+        """Give a batch its place and write it, under the lock: its base offset. ``pieces`` are what follows PLACE, of
+        ``size`` bytes with it."""
+        base_offset = self._log_end_offset
+        last_offset = base_offset + last_offset_delta
+        segment = self._active
+        if not segment.is_growing or self._is_due_to_roll(segment, size, last_offset, now_ms):
+            segment = self._prepare_segment(size, last_offset, now_ms)
+        place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
+        try:
+            segment.append((place, *pieces), size, last_offset, max_timestamp, now_ms)
+        except StorageFailure:
+            self._cut_back(segment)
+            raise
+        if self.leader_epochs.latest != self.leader_epoch:
+            self.leader_epochs.assign(self.leader_epoch, base_offset)
+        self._log_end_offset = last_offset + 1
+        return base_offset
+
+    def _acknowledge(self, base_offset: int, last_offset: int, timestamp_ms: int, durability: Durability) -> Appended:
+        end_offset = last_offset + 1
         if self._waiters:
             self._waiters.wake(end_offset)
         if durability is Durability.FSYNC or end_offset - self.recovery_point >= self.config.flush_messages:
             self._group_commit.wait(end_offset)
-        return Appended(base_offset, last_offset, header.max_timestamp, durability)
+        return Appended(base_offset, last_offset, timestamp_ms, durability)
 
     def _admit(self, batch: RecordBatch, now_ms: int) -> RecordBatch:
         """The batch as it will be stored. Raises InvalidRecord where the topic's settings refuse it."""
@@ -271,7 +315,7 @@ class PartitionLog(ReadableLog):
         if config.compacts and (batch.columns().key_lengths < 0).any():
             raise InvalidRecord(f"{self.name}: a record without a key cannot be in a topic that is compacted by key")
         if config.compression_type != "producer":
-            batch = recompress(batch, Compression.parse(config.compression_type))
+            batch = recompress(batch, _STORED_AS[config.compression_type])
         if batch.header.size > config.max_message_bytes:
             raise RecordTooLarge(batch.header.size, config.max_message_bytes)
         return batch
@@ -280,14 +324,16 @@ class PartitionLog(ReadableLog):
         config = self.config
         return segment.size > 0 and (
             segment.size + size > config.segment_bytes
-            or now_ms - segment.created_ms > config.segment_ms
-            or segment.index_is_full(config.segment_index_bytes)
-            or last_offset - segment.base_offset > SEGMENT_OFFSET_SPAN_MAX
+            or retention.should_roll_by_age(segment.created_ms, now_ms, config.segment_ms)
+            or last_offset - segment.base_offset > OFFSET_SPAN_MAX
+            or (segment.index_is_due and segment.index_is_full(config.segment_index_bytes))
         )
 
     def _prepare_segment(self, size: int, last_offset: int, now_ms: int) -> Segment:
         """The active segment, ready for a batch of ``size``; a new one where it is due to roll."""
         self._active.start_growing()
+        if self._active.size:
+            self._created_ms()
         if self._is_due_to_roll(self._active, size, last_offset, now_ms):
             self._roll()
         return self._active
@@ -309,16 +355,16 @@ class PartitionLog(ReadableLog):
         self._group_commit.wait(self._log_end_offset)
 
     def _sync(self) -> int:
-        if self._offline is not None:
-            raise self._offline
+        self._check_writable()
         end_offset = self._log_end_offset
         segments = self._segments
+        # Sealed segments that hold offsets from the recovery point on, or end there, and the active one.
+        first = max(0, bisect_left(segments, self.recovery_point, key=_base_offset) - 1)
         try:
-            for segment, following in zip(segments, (*segments[1:], None), strict=True):
-                if following is None or following.base_offset >= self.recovery_point:
-                    segment.sync()
-                    if following is not None:
-                        segment.sync_indexes()
+            for segment in segments[first:-1]:
+                segment.sync()
+                segment.sync_indexes()
+            segments[-1].sync()
         except StorageFailure as error:
             self._go_offline(error)
             raise
@@ -369,14 +415,17 @@ class PartitionLog(ReadableLog):
     def roll_if_old(self, now_ms: int) -> None:
         """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too."""
         with self._lock:
-            if self._offline is None and self._active.size and now_ms - self._created_ms() > self.config.segment_ms:
-                self.roll()
+            if self._offline is None and self._active.size:
+                if retention.should_roll_by_age(self._created_ms(), now_ms, self.config.segment_ms):
+                    self.roll()
 
     def _created_ms(self) -> int:
         active = self._active
         if not active.created_ms:
-            first = next(active.headers(), None)
-            timestamp = first.header.max_timestamp if first else -1
+            try:
+                timestamp = next(active.headers()).header.max_timestamp
+            except DamagedLog:
+                timestamp = NO_TIMESTAMP
             active.created_ms = min(active.modified_ms, timestamp) if timestamp >= 0 else active.modified_ms
         return active.created_ms
 
@@ -455,9 +504,59 @@ class PartitionLog(ReadableLog):
         """The oldest first, and surely: after a crash in the middle, what is left is the end of the log, without a hole
         or, after compaction, a value whose tombstone is gone."""
         for segment in segments:
-            segment.retire()
+            self._retire_one(segment)
             files.sync_dir(self.directory)
-            self._retired.append((self.now_ms(), segment))
+
+    def _retire_one(self, segment: Segment) -> None:
+        for _, earlier in self._retired:
+            if earlier.base_offset == segment.base_offset:
+                earlier.pin()
+        segment.retire()
+        self._retired.append((self.now_ms(), segment))
+
+    def replace_segments(self, old: Sequence[Segment], cleaned: Segment, later: Segment) -> bool:
+        """Put a finished segment in the place of those that compaction made it from. False, with nothing changed, where
+        the log does not have all of these any more, or not ``later``: something behind them has been cut off, which
+        compaction took for the latest record of some key.
+
+        Raises StorageFailure: before the new segment stands as ``.swap``, nothing has changed; after that, the
+        partition is offline until opening it completes the swap.
+        """
+        with self._lock:
+            self._check_writable()
+            segments = self._segments
+            first = segments.index(old[0]) if old[0] in segments else 0
+            if segments[first : first + len(old)] != tuple(old) or later not in segments[first + len(old) :]:
+                return False
+
+            def retire_old() -> None:
+                for segment in old:
+                    self._retire_one(segment)
+
+            swap_path = cleaned.path.with_suffix(filename.SWAP)
+            files.rename(cleaned.path, swap_path)
+            cleaned.path = swap_path
+            try:
+                files.sync_dir(self.directory)
+                swap_in(self.directory, retire_old, cleaned.put_in_place)
+            except StorageFailure as error:
+                self._go_offline(error)
+                raise
+            self._segments = (*segments[:first], cleaned, *segments[first + len(old) :])
+            return True
+
+    def set_compacted(self, later: Segment, met_damage: bool) -> None:
+        """Take note of a compaction that has run; ``later`` as in ``replace_segments``."""
+        with self._lock:
+            self.compaction_met_damage = met_damage
+            if later in self._segments:
+                self.cut_offset = LONG_MAX
+
+    def producer_offsets(self) -> tuple[dict[int, int], int | None]:
+        """The last offset of each producer's last batch, by producer id, and the first of an open transaction."""
+        with self._lock:
+            last_offsets = {entry.producer_id: entry.last_offset for entry in self.producers.snapshot_entries()}
+            return last_offsets, self.producers.first_unstable_offset()
 
     def unlink_retired(self, *, at_once: bool = False) -> None:
         """Unlink the files of retired segments that have waited for ``file.delete.delay.ms``."""
@@ -498,14 +597,14 @@ class PartitionLog(ReadableLog):
             located = kept[-1].find(offset)
             end_offset = offset if located is None else min(offset, located.header.base_offset)
             self.recovery_point = min(self.recovery_point, end_offset)
+            self.cut_offset = min(self.cut_offset, end_offset)
             self._save_recovery_point()
             gone = self._segments[len(kept) :]
             self._log_end_offset = end_offset
             self._segments, self._active = tuple(kept), kept[-1]
             for segment in reversed(gone):  # the newest first: what is left has no hole
-                segment.retire()
+                self._retire_one(segment)
                 files.sync_dir(self.directory)
-                self._retired.append((self.now_ms(), segment))
             if located is not None:
                 self._active.truncate(located.position)
             self._forget_after(end_offset)
@@ -525,7 +624,7 @@ class PartitionLog(ReadableLog):
 
     def _check_writable(self) -> None:
         if self._offline is not None:
-            raise self._offline
+            raise self._offline.with_traceback(None)  # or each raise would add to it, and keep what its frames hold
 
     def close(self) -> bool:
         """Make everything durable and stop; True where the next opening may trust that. Closing twice is no error.
@@ -567,6 +666,20 @@ class PartitionLog(ReadableLog):
         self._waiters.wake(LONG_MAX)
         for segment in self._segments:
             segment.forget()
+
+
+def _check_records(batch: RecordBatch) -> None:
+    """Raises CorruptBatch where the records cannot be read, or are not what the header says of them."""
+    header, columns = batch.header, batch.columns()
+    columns.headers()
+    if not np.array_equal(columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)):
+        raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
+    if columns.timestamps_ms.max() > header.max_timestamp:
+        raise CorruptBatch(f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position)
+
+
+def _base_offset(segment: Segment) -> int:
+    return segment.base_offset
 
 
 def _check_timestamps(batch: RecordBatch, now_ms: int, config: TopicConfig) -> None:

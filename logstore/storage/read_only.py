@@ -1,11 +1,14 @@
 """Reading a partition that somebody else may be writing: another process, or Apache Kafka.
 
-Nothing is locked, changed or cut. Each ``view`` looks at the directory anew; what is at the end of the last segment and
-is no whole batch with a good CRC is taken for an append that is under way, and is not shown.
+Nothing is locked on the disk, changed or cut. Each ``view`` looks at the directory anew; what is at the end of the last
+segment and is no whole batch with a good CRC is taken for an append that is under way, and is not shown.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
 
 from logstore.format import filename
 from logstore.format.filename import FileKind
@@ -19,17 +22,28 @@ from logstore.storage.segment import Segment
 _LOOK_AGAIN_S = 0.02
 
 
-class ReadOnlyLog(ReadableLog):
-    """See the module. Kafka's partition directories are read as well as ours."""
+class _Seen(NamedTuple):
+    """A segment as it was at the last look. ``next_offset``: behind its last good batch, None where that was not looked
+    for, since another segment follows."""
 
-    def __init__(self, directory: Path, caches: Caches | None = None, log_start_offset: int = 0) -> None:
+    entry: files.Entry
+    segment: Segment
+    next_offset: int | None
+
+
+class ReadOnlyLog(ReadableLog):
+    """See the module. Kafka's partition directories are read as well as ours. Safe to use from many threads."""
+
+    def __init__(
+        self, directory: Path, caches: Caches | None = None, start_offset: Callable[[], int] = lambda: 0
+    ) -> None:
+        """``start_offset`` gives the log start offset that the owner has recorded, 0 where it has not."""
         self.directory = directory
         self.name = directory.name
         self._caches = caches or Caches()
-        self._checkpointed_start = log_start_offset
-        self._segments: dict[int, tuple[int, Segment]] = {}  # inode and segment, by base offset
-        self._end_offset = 0
-        self._end_position = 0  # in the last segment, behind its last good batch
+        self._start_offset = start_offset
+        self._seen: dict[int, _Seen] = {}  # by base offset
+        self._lock = Lock()
 
     @property
     def log_start_offset(self) -> int:
@@ -42,18 +56,21 @@ class ReadOnlyLog(ReadableLog):
     @property
     def view(self) -> LogView:
         """What can be read now. Raises StorageFailure where the directory cannot be."""
-        segments = self._look()
-        if not segments:
+        with self._lock:
+            self._seen = self._look()
+            seen = list(self._seen.values())
+        if not seen:
             empty = Segment(self.directory, 0, self._caches, read_only=True)
             return LogView(self.name, (empty,), 0, 0)
-        self._look_at_end(segments[-1])
-        end_offset = self._end_offset
-        start_offset = min(max(segments[0].base_offset, self._checkpointed_start), end_offset)
-        return LogView(self.name, tuple(segments), start_offset, end_offset, tuple(read_gaps(self.directory)))
+        end_offset = seen[-1].next_offset
+        assert end_offset is not None
+        start_offset = min(max(seen[0].segment.base_offset, self._start_offset()), end_offset)
+        segments = tuple(segment for _, segment, _ in seen)
+        return LogView(self.name, segments, start_offset, end_offset, tuple(read_gaps(self.directory)))
 
     def wait(self, offset: int, timeout_s: float | None = None) -> bool:
-        """Wait until the log's end is beyond ``offset``: whether it is. The writer is another process, which cannot wake
-        this one, so this looks again every 20 ms."""
+        """Wait until the log's end is beyond ``offset``: whether it is. The writer is another process, which cannot
+        wake this one, so this looks again every 20 ms."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self.log_end_offset <= offset:
             if deadline is not None and time.monotonic() >= deadline:
@@ -61,36 +78,63 @@ class ReadOnlyLog(ReadableLog):
             time.sleep(_LOOK_AGAIN_S)
         return True
 
-    def _look(self) -> list[Segment]:
-        found: dict[int, tuple[int, Segment]] = {}
-        for entry in files.list_dir(self.directory):
-            file = filename.parse_segment_file(entry.name)
-            if file is None or file.suffix or file.kind is not FileKind.LOG or entry.is_dir:
-                continue
-            inode, segment = self._segments.get(file.base_offset, (0, None))
-            if segment is None or inode != entry.inode or segment.size > entry.size:
-                # New, compacted or cut shorter: what is known of it is void.
-                segment = Segment(self.directory, file.base_offset, self._caches, read_only=True)
-            elif segment.size != entry.size:
-                segment.forget()
-            segment.modified_ms = entry.modified_ms
-            segment.size = entry.size
-            found[file.base_offset] = entry.inode, segment
-        self._segments = found
-        return [found[base_offset][1] for base_offset in sorted(found)]
+    def _look(self) -> dict[int, _Seen]:
+        parsed = [(filename.parse_segment_file(entry.name), entry) for entry in files.list_dir(self.directory)]
+        logs = {
+            file.base_offset: entry
+            for file, entry in parsed
+            if file is not None and file.kind is FileKind.LOG and not file.suffix and not entry.is_dir
+        }
+        found: dict[int, _Seen] = {}
+        ends_here = True
+        for base_offset in sorted(logs, reverse=True):
+            seen = self._seen_anew(base_offset, logs[base_offset], ends_here)
+            # Behind a segment whose successor is empty there may still be the space that it was given.
+            ends_here = ends_here and not seen.segment.size
+            found[base_offset] = seen
+        return dict(reversed(found.items()))
 
-    def _look_at_end(self, segment: Segment) -> None:
-        position, end_offset, max_timestamp = 0, segment.base_offset, segment.largest_timestamp
-        if self._end_offset > segment.base_offset and self._end_position <= segment.size:
-            position, end_offset = self._end_position, self._end_offset
-        else:
-            located = segment.last_indexed()
-            if located is not None:
-                position, end_offset = located.position, located.header.base_offset
+    def _seen_anew(self, base_offset: int, entry: files.Entry, ends_here: bool) -> _Seen:
+        """The segment as it is now. It is another object where it has changed: views that have the old one keep it."""
+        known = self._seen.get(base_offset)
+        if known is not None and (known.entry.inode != entry.inode or entry.size < known.segment.size):
+            known = None  # it was compacted or cut, or is another: what is known of it is void
+        is_same = known and (known.segment.size, known.entry.modified_ms) == (entry.size, entry.modified_ms)
+        if known is not None and is_same and not (ends_here and known.next_offset is None):
+            return known
+        segment = Segment(
+            self.directory,
+            base_offset,
+            self._caches,
+            size=entry.size,
+            modified_ms=entry.modified_ms,
+            read_only=True,
+        )
+        if not ends_here:
+            return _Seen(entry, segment, None)
+        return _Seen(entry, segment, _find_end(segment, known))
+
+
+def _find_end(segment: Segment, known: _Seen | None) -> int:
+    """Set the segment's size to the end of its good batches; returns the offset behind them."""
+    starts = [(0, segment.base_offset)]
+    if (located := segment.last_indexed()) is not None:
+        starts.append((located.position, located.header.base_offset))
+    if known is not None and known.next_offset is not None:
+        starts.append((known.segment.size, known.next_offset))
+        segment.max_timestamp = known.segment.max_timestamp
+    max_timestamp = segment.largest_timestamp
+    position, end_offset = 0, segment.base_offset
+    for start, start_offset in reversed(starts):
+        position, end_offset = start, start_offset
         for found in scan(segment.file, position=position, expected_offset=end_offset):
             if isinstance(found, LogBatch):
                 position = found.position + found.batch.header.size
                 end_offset = found.batch.header.next_offset
                 max_timestamp = max(max_timestamp, found.batch.header.max_timestamp)
-        self._end_position, self._end_offset = position, end_offset
-        segment.size, segment.max_timestamp = position, max_timestamp
+            elif start and found.position == start and not found.is_zeros:
+                break  # an append under way, or this is the middle of a batch: begin further ahead
+        else:
+            break
+    segment.size, segment.max_timestamp = position, max_timestamp
+    return end_offset

@@ -15,7 +15,7 @@ Doing it twice changes nothing the second time, and it may be interrupted anywhe
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,16 +58,19 @@ def recover(
     caches: Caches,
     *,
     index_interval: int = 4096,
+    allocate_size: int = 0,
     log_start_offset: int = 0,
     recovery_point: int = 0,
     is_clean: bool = False,
 ) -> Recovered:
     """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
-    ``is_clean``: the log was closed and ends there. Raises StorageFailure, DamagedLog never."""
+    ``is_clean``: the log was closed and ends there; ``allocate_size``: what a first segment has at once. Raises
+    StorageFailure, DamagedLog never."""
     name = directory.name
     _finish_interrupted(directory)
     segments, snapshot_offsets = load_segments(directory, caches, index_interval)
-    leader_epochs = LeaderEpochs(_read_epochs(directory))
+    epochs = _read_epochs(directory)
+    leader_epochs = LeaderEpochs(epochs or ())
     gaps = read_gaps(directory)
     damages: list[SegmentDamage] = []
     log_end_offset = None
@@ -77,8 +80,11 @@ def recover(
         log_end_offset = _walk(segments, 0 if is_clean else recovery_point, recovery_point, damages)
         log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset, log_start_offset))
         log_end_offset = _keep_end(directory, log_end_offset, recovery_point, gaps)
-    if not segments:
-        segments.append(Segment.create(directory, log_start_offset, caches, index_interval=index_interval))
+    if not segments or log_end_offset < log_start_offset:  # none, or none that may still be read
+        empty = Segment.create(
+            directory, log_start_offset, caches, index_interval=index_interval, allocate_size=allocate_size
+        )
+        segments.append(empty)
         files.sync_dir(directory)
         log_end_offset = log_start_offset
     log_start_offset = min(max(log_start_offset, segments[0].base_offset), log_end_offset)
@@ -87,6 +93,8 @@ def recover(
         files.unlink(directory / filename.snapshot_name(offset))
         snapshot_offsets.remove(offset)
     leader_epochs.truncate_from_end(log_end_offset)
+    if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
+        _restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)
     return Recovered(
         segments, log_start_offset, log_end_offset, producers, leader_epochs, gaps, damages, snapshot_offsets
@@ -122,21 +130,29 @@ def _segment_files(directory: Path) -> list[SegmentFile]:
 
 def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> None:
     """Put a compacted segment, complete as ``.swap``, in the place of those of ``logs`` (base offsets) that begin
-    within its offsets. Those that begin behind hold only what is compacted away, and stay until the next compaction.
-
-    The oldest go first, and surely: were a tombstone gone before the value that it deletes, the value would be back.
-    """
+    within its offsets: those that it was made from, since compaction keeps their last batch."""
     swap_path = directory / (filename.log_name(base_offset) + filename.SWAP)
     swap = files.open_file(swap_path)
     end_offset = base_offset + 1
     for found in scan(swap, expected_offset=base_offset):
         if isinstance(found, LogBatch):
             end_offset = max(end_offset, found.batch.header.next_offset)
-    for old in sorted(logs):
-        if base_offset <= old < end_offset:
-            remove_segment_files(directory, old, keep_log=old == base_offset)
-            files.sync_dir(directory)
-    files.rename(swap_path, directory / filename.log_name(base_offset))
+    swap.close()
+
+    def remove_old() -> None:
+        for old in sorted(logs):
+            if base_offset <= old < end_offset:
+                remove_segment_files(directory, old, keep_log=old == base_offset)
+
+    swap_in(directory, remove_old, lambda: files.rename(swap_path, directory / filename.log_name(base_offset)))
+
+
+def swap_in(directory: Path, remove_old: Callable[[], None], put_in_place: Callable[[], None]) -> None:
+    """The end of a swap, interrupted once or not: only when the old segments are surely gone has the new one, which
+    stood ready as ``.swap``, its name. Else a crash could leave both, and bring old values back."""
+    remove_old()
+    files.sync_dir(directory)
+    put_in_place()
     files.sync_dir(directory)
 
 
@@ -177,15 +193,24 @@ def load_segments(
 # ----------------------------------------------------------------------------------------------------------- step 2
 
 
-def _read_epochs(directory: Path) -> list[tuple[int, int]]:
+def _read_epochs(directory: Path) -> list[tuple[int, int]] | None:
     data = files.read_file(directory / filename.LEADER_EPOCH_CHECKPOINT)
     if data is None:
-        return []
+        return None
     try:
         return checkpoint.decode_epochs(data)
     except CorruptCheckpoint as error:
         logger.warning("%s: made anew from the log", error.within(str(directory / filename.LEADER_EPOCH_CHECKPOINT)))
-        return []
+        return None
+
+
+def _restore_epochs(directory: Path, segments: list[Segment], leader_epochs: LeaderEpochs) -> None:
+    """The leader epochs as the batches say them, stored again."""
+    for segment in segments:
+        for batch in _good_batches(segment, segment.base_offset):
+            leader_epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset)
+    data = checkpoint.encode_epochs(leader_epochs.entries)
+    files.write_file(directory / filename.LEADER_EPOCH_CHECKPOINT, data)
 
 
 def read_gaps(directory: Path) -> list[tuple[int, int]]:
@@ -228,15 +253,18 @@ def _walk(segments: list[Segment], start_offset: int, recovery_point: int, damag
     for index in range(first, len(segments)):
         segment = segments[index]
         has_later_data = any(later.size for later in segments[index + 1 :])
-        end_offset = max(end_offset, segment.base_offset)
+        if segment.size:
+            end_offset = max(end_offset, segment.base_offset)
         position = _trusted_position(segment, start_offset) if index == first else 0
         for damage in segment.rebuild_indexes(position):
-            if damage.next_offset is None and not has_later_data and damage.expected_offset >= recovery_point:
+            is_torn = damage.next_offset is None and not has_later_data and damage.expected_offset >= recovery_point
+            if is_torn and not damage.is_old:
                 _cut_tail(segment, damage)
             else:
                 damages.append(SegmentDamage(segment.path, damage))
                 logger.warning("%s", segment.damaged(damage))
-        end_offset = max(end_offset, _end_offset(segment))
+        if segment.size:
+            end_offset = max(end_offset, _end_offset(segment))
     return end_offset
 
 
@@ -280,7 +308,7 @@ def _end_offset(segment: Segment) -> int:
     offsets, positions = segment.offset_index.columns
     end_offset = segment.base_offset
     start = positions[-1] if positions else 0
-    for found in scan(segment.file, position=start, end=segment.size, expected_offset=segment.base_offset):
+    for found in segment.scan(start, segment.base_offset):
         if isinstance(found, LogBatch):
             end_offset = found.batch.header.next_offset
     return end_offset

@@ -18,6 +18,8 @@ from logstore.format.batch import (
     HEADER_SIZE,
     MAGIC,
     MAGIC_POSITION,
+    OFFSET_MAX,
+    BatchHeader,
     RecordBatch,
     is_old_message,
     read_header,
@@ -38,8 +40,8 @@ class Damage(NamedTuple):
     """Bytes that are no good batch: ``size`` of them from ``position``.
 
     ``next_offset`` is the base offset of the good batch that follows, None where none does: then it is a torn tail.
-    ``is_zeros``: nothing but zeros, up to the end of the file. ``is_old``: it begins with a good message of format v0 or
-    v1, which is no damage but nothing that is read here.
+    ``is_zeros``: nothing but zeros, up to the end of the file. ``is_old``: it begins with a good message of format v0
+    or v1, which is no damage but nothing that is read here.
     """
 
     position: int
@@ -54,8 +56,8 @@ class Damage(NamedTuple):
 class _Window:
     """A piece of the file in memory that moves along."""
 
-    def __init__(self, file: File, end: int) -> None:
-        self.file, self.end = file, end
+    def __init__(self, file: File, end: int, max_offset: int) -> None:
+        self.file, self.end, self.max_offset = file, end, max_offset
         self.start, self.data = 0, b""
 
     def at(self, position: int, size: int) -> int:
@@ -67,14 +69,22 @@ class _Window:
 
 
 def scan(
-    file: File, *, position: int = 0, end: int | None = None, expected_offset: int = 0, check_crc: bool = True
+    file: File,
+    *,
+    position: int = 0,
+    end: int | None = None,
+    expected_offset: int = 0,
+    max_offset: int = OFFSET_MAX,
+    check_crc: bool = True,
 ) -> Iterator[LogBatch | Damage]:
-    """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets >= ``expected_offset``."""
+    """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets from ``expected_offset`` to
+    ``max_offset``."""
     size = file.size()
-    window = _Window(file, size if end is None else min(end, size))
+    window = _Window(file, size if end is None else min(end, size), max_offset)
     while position < window.end:
         try:
             found = _read_batch(window, position, expected_offset, check_crc)
+            _check_gap(window, position, found.header, expected_offset)
         except CorruptBatch as error:
             is_old = isinstance(error, UnsupportedMagic) and _is_old_message(window, position)
             damage = _measure_damage(window, position, expected_offset, error.reason)._replace(is_old=is_old)
@@ -92,6 +102,8 @@ def _read_batch(window: _Window, position: int, expected_offset: int, check_crc:
     header = read_header(window.data, start)
     if header.size > left:
         raise CorruptBatch(f"a batch of {header.size} bytes is cut short after {left}", position)
+    if header.last_offset > window.max_offset:
+        raise CorruptBatch(f"last offset {header.last_offset} is above {window.max_offset}, the highest here", position)
     if header.base_offset < expected_offset:
         raise CorruptBatch(f"base offset {header.base_offset} is below {expected_offset}, which comes next", position)
     start = window.at(position, header.size)
@@ -99,6 +111,21 @@ def _read_batch(window: _Window, position: int, expected_offset: int, check_crc:
     if check_crc:
         batch.check_crc()
     return batch
+
+
+def _check_gap(window: _Window, position: int, header: BatchHeader, expected_offset: int) -> None:
+    """Raises CorruptBatch for a batch behind a gap in the offsets that the next batch belongs into: then it is its own
+    base offset, which no CRC covers, that is wrong."""
+    if header.base_offset == expected_offset:
+        return
+    try:
+        following = _read_batch(window, position + header.size, expected_offset, False)
+        if following.header.base_offset > header.last_offset:
+            return
+        following.check_crc()
+    except CorruptBatch:
+        return
+    raise CorruptBatch(f"base offset {header.base_offset} is beyond {following.header.base_offset}, which follows it")
 
 
 def _is_old_message(window: _Window, position: int) -> bool:

@@ -8,11 +8,12 @@ recovery point may be anything: recovery, not this module, decides what is kept.
 import errno
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, StorageFailure
+from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, DiskFull, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
 from logstore.storage import files
@@ -20,12 +21,15 @@ from logstore.storage.cache import Caches, Columns
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.files import File
 from logstore.storage.index import OffsetIndex, TimeIndex
-from logstore.storage.scan import Damage, scan
+from logstore.storage.scan import Damage, LogBatch, scan
 
 # base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
 _STEP = Struct(">qi11xi")
+OFFSET_SPAN_MAX = 0x7FFFFFFF  # a relative offset in an index is a positive int32 for Kafka
 _SEARCH_SIZE = 8192
+_FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
 _READ_SIZE = 1 << 20
+_JOIN_SIZE_MAX = 16 << 10  # below this, a copy is cheaper than the kernel's look at several pieces
 
 
 class Located(NamedTuple):
@@ -59,7 +63,11 @@ class Segment:
         self.created_ms = 0
         self.max_timestamp = NO_TIMESTAMP
         self.max_timestamp_offset = base_offset
+        self._knows_timestamp = False
         self.is_growing = False
+        self.read_only = read_only
+        self.is_retired = False
+        self._pinned: File | None = None
         self.index_interval = index_interval
         self._unindexed_size = 0
         self._damages: dict[int, Damage] = {}
@@ -76,13 +84,18 @@ class Segment:
         return self._caches.files.get(self, self._open)
 
     def _open(self) -> File:
-        try:
-            return files.open_file(self.path, writable=self.is_growing)
-        except StorageFailure as error:
-            if error.errno != errno.ENOENT:
-                raise
-            # It is being retired just now: its name is about to change, or has changed.
-            return files.open_file(self.directory / (filename.log_name(self.base_offset) + filename.DELETED))
+        while self._pinned is None:
+            path = self.path
+            try:
+                file = files.open_file(path, writable=not self.read_only)
+            except StorageFailure as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                # It is being retired just now: its name is about to change, or has changed.
+                file = files.open_file(self.directory / (filename.log_name(self.base_offset) + filename.DELETED))
+            if path is self.path and self._pinned is None:  # else another segment may have got the name meanwhile
+                return file
+        return self._pinned
 
     def find(self, offset: int) -> Located | None:
         """The first batch that ends at or after ``offset``; None where all end before.
@@ -97,7 +110,8 @@ class Segment:
                 raise
         # Either the index pointed astray or the log is damaged: a walk from the start tells.
         found = self._walk_to(offset, 0)
-        self.rebuild_indexes()
+        if not self.is_growing:
+            self.rebuild_indexes()
         return found
 
     def _indexed_position(self, offset: int) -> int:
@@ -109,20 +123,25 @@ class Segment:
 
     def _walk_to(self, offset: int, position: int) -> Located | None:
         file, end = self.file, self.size
-        data, start = b"", position
+        data, start, indexed_position = b"", position, position
         expected_offset = self.base_offset
+        if position and position >= end and not self.is_growing:
+            raise self._astray(position)
         while position < end:
             at = position - start
             if at + HEADER_SIZE > len(data):
                 start, at = position, 0
                 data = file.read_at(position, min(_SEARCH_SIZE, end - position))
             try:
+                self._check_known(position)
                 if len(data) < HEADER_SIZE:
                     raise CorruptBatch("the log ends in the middle of a batch header")
                 base_offset, batch_length, last_offset_delta = _STEP.unpack_from(data, at)
                 if base_offset < expected_offset or batch_length < HEADER_SIZE - FRAME_SIZE or last_offset_delta < 0:
                     raise CorruptBatch("this is no batch header")
                 if base_offset + last_offset_delta >= offset:
+                    if base_offset > offset and position == indexed_position > 0:
+                        raise self._astray(position)
                     return Located(position, read_header(data, at))
             except CorruptBatch as error:
                 damage = self.damage_at(position, expected_offset, error.reason)
@@ -143,15 +162,30 @@ class Segment:
         except CorruptData:
             return None
 
+    def _astray(self, position: int) -> DamagedLog:
+        """What makes ``find`` start again where the index led beyond the batch that was sought."""
+        return DamagedLog("the index points astray", position, str(self.path), None)
+
     def damage_at(self, position: int, expected_offset: int, reason: str) -> Damage:
         """The damaged range that begins at ``position``, measured once."""
-        damage = self._damages.get(position)
+        damage = self._known_damage(position)
         if damage is None:
-            found = next(scan(self.file, position=position, end=self.size, expected_offset=expected_offset), None)
+            found = next(self.scan(position, expected_offset), None)
             # Good bytes after all, or none: the file has changed since.
             changed = Damage(position, max(0, self.size - position), reason, expected_offset, None, False)
             damage = found if isinstance(found, Damage) else changed
             self._damages[position] = damage
+        return damage
+
+    def _check_known(self, position: int) -> None:
+        """Raises CorruptBatch where damage is known to begin: it need not show in the batch itself."""
+        if self._damages and (known := self._known_damage(position)):
+            raise CorruptBatch(known.reason)
+
+    def _known_damage(self, position: int) -> Damage | None:
+        damage = self._damages.get(position)
+        if damage and damage.next_offset is None and position + damage.size != self.size:
+            return None  # nothing followed it when it was measured, but the segment has changed since
         return damage
 
     def damaged(self, damage: Damage) -> DamagedLog:
@@ -174,20 +208,32 @@ class Segment:
             expected_offset = header.next_offset
             position += header.size
 
+    def scan(self, position: int, expected_offset: int) -> Iterator[LogBatch | Damage]:
+        """Good batches and damage from ``position`` on: see the module ``scan``."""
+        max_offset = self.base_offset + OFFSET_SPAN_MAX
+        return scan(
+            self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset
+        )
+
     def slice(self, position: int, size: int) -> FileSlice:
         return FileSlice(self.file, position, min(size, self.size - position))
 
     def batches(self, position: int = 0) -> Iterator[RecordBatch]:
         """Every batch from ``position`` on, its CRC checked. Raises DamagedLog."""
         expected_offset = self.base_offset
+        read_size = _FIRST_READ_SIZE
         while position < self.size:
-            data = self.slice(position, _READ_SIZE).read()
+            data = self.slice(position, read_size).read()
+            read_size = min(8 * read_size, _READ_SIZE)
             taken = 0
             try:
                 if len(data) >= HEADER_SIZE and (size := read_header(data).size) > len(data):
                     data = self.slice(position, size).read()
                 for batch in batches(data):
+                    self._check_known(position + batch.position)
                     batch.check_crc()
+                    if batch.header.base_offset < expected_offset:
+                        raise CorruptBatch(f"base offset {batch.header.base_offset} is below {expected_offset}")
                     yield batch
                     expected_offset = batch.header.next_offset
                     taken = batch.position + batch.header.size
@@ -201,7 +247,12 @@ class Segment:
         """(timestamp, offset) of the first record from ``from_offset`` on that is not older. Raises DamagedLog."""
         if self.largest_timestamp < timestamp_ms:
             return None
-        located = self.find(max(self.time_index.offset_for(timestamp_ms), from_offset))
+        try:
+            offset = self.time_index.offset_for(timestamp_ms)
+        except CorruptIndex:
+            self.rebuild_indexes()
+            offset = self.time_index.offset_for(timestamp_ms)
+        located = self.find(max(offset, from_offset))
         if located is None:
             return None
         for position, header in self.headers(located.position):
@@ -214,13 +265,12 @@ class Segment:
     @property
     def largest_timestamp(self) -> int:
         """The largest timestamp in the segment, -1 where it has none."""
-        if self.max_timestamp == NO_TIMESTAMP and self.size and not self.is_growing:
+        if self.max_timestamp == NO_TIMESTAMP and not self._knows_timestamp and not self.is_growing:
             try:
-                last = self.time_index.last
+                self._restore_timestamp()
             except CorruptIndex:
                 self.rebuild_indexes()
-                last = self.time_index.last
-            self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
+            self._knows_timestamp = True
         return self.max_timestamp
 
     # ----------------------------------------------------------------------------------------------------- writing
@@ -249,6 +299,10 @@ class Segment:
         """Make a segment that was found on the disk ready for appends."""
         if self.is_growing:
             return
+        try:
+            self.offset_index.columns, self.time_index.columns  # noqa: B018
+        except CorruptIndex:
+            self.rebuild_indexes()
         self.largest_timestamp  # noqa: B018  # loaded while the indexes are as they were closed
         self.offset_index.start_growing()
         self.time_index.start_growing()
@@ -267,8 +321,8 @@ class Segment:
         if index_is_due:
             self.offset_index.reserve()
             self.time_index.reserve()
-        if len(pieces) == 1:
-            self.file.write_at(position, pieces[0])
+        if size <= _JOIN_SIZE_MAX:
+            self.file.write_at(position, b"".join(pieces))
         else:
             self.file.write_pieces_at(position, pieces)
         if max_timestamp > self.max_timestamp:
@@ -286,16 +340,22 @@ class Segment:
         self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
         self._unindexed_size = 0
 
+    @property
+    def index_is_due(self) -> bool:
+        """Whether the next batch gets an index entry."""
+        return self._unindexed_size > self.index_interval
+
     def index_is_full(self, index_size_max: int) -> bool:
         """Whether one more entry could pass ``segment.index.bytes``."""
-        entry_size = self.time_index.ENTRY.size
-        return self.time_index.size + 2 * entry_size > index_size_max
+        time_size = self.time_index.size + 2 * self.time_index.ENTRY.size  # the seal may add one more
+        return max(time_size, self.offset_index.size + self.offset_index.ENTRY.size) > index_size_max
 
     def cut_back(self, allocated_size: int = 0) -> None:
         """Remove what a failed append left behind the last whole batch."""
         self.file.truncate(self.size)
         if allocated_size > self.size:
-            self.file.allocate(allocated_size)
+            with suppress(DiskFull):  # the space was there to save time, not to be promised
+                self.file.allocate(allocated_size)
 
     def seal(self) -> None:
         """No more appends: the largest timestamp is indexed, and space kept ready is given back. Nothing is synced."""
@@ -310,11 +370,19 @@ class Segment:
         self._caches.discard(self)
 
     def sync(self) -> None:
-        self.file.sync()
+        try:
+            self.file.sync()
+        except StorageFailure as error:
+            if not (self.is_retired and error.errno == errno.ENOENT):  # by another thread, and unlinked since
+                raise
 
     def sync_indexes(self) -> None:
-        self.offset_index.sync()
-        self.time_index.sync()
+        try:
+            self.offset_index.sync()
+            self.time_index.sync()
+        except StorageFailure:
+            if not self.is_retired:  # by another thread: then it needs no index
+                raise
 
     def truncate(self, position: int) -> None:
         """Cut the segment, and its indexes, to the batches before ``position``."""
@@ -332,9 +400,10 @@ class Segment:
         self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
         start = positions[-1] if positions else 0
         self._unindexed_size = self.size - start
-        for _, header in self.headers(start):
-            if header.max_timestamp > self.max_timestamp:
-                self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+        with suppress(DamagedLog):  # what is behind it counts for nothing until it is salvaged
+            for _, header in self.headers(start):
+                if header.max_timestamp > self.max_timestamp:
+                    self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
 
     def rebuild_indexes(self, position: int = 0) -> list[Damage]:
         """Make both indexes anew, and return the damage met on the way: entries go around it.
@@ -349,7 +418,7 @@ class Segment:
         unindexed_size = position - (offsets[1][-1] if offsets[1] else 0)
         damages = []
         expected_offset = self.base_offset + (offsets[0][-1] if offsets[0] else 0)
-        for found in scan(self.file, position=position, end=self.size, expected_offset=expected_offset):
+        for found in self.scan(position, expected_offset):
             if isinstance(found, Damage):
                 damages.append(found)
                 continue
@@ -383,6 +452,7 @@ class Segment:
     def retire(self) -> None:
         """Take the segment out of the log: its file gets another name, under which readers that came before may
         finish, until ``unlink``. Another segment may then have the old name."""
+        self.is_retired = True
         self.seal()
         self.offset_index.hold()
         self.time_index.hold()
@@ -392,10 +462,44 @@ class Segment:
         files.unlink(self.offset_index.path)
         files.unlink(self.time_index.path)
 
+    def pin(self) -> None:
+        """Hold on to a retired segment's file, whose name another is about to get."""
+        self._pinned = self.file
+
     def unlink(self) -> None:
         """Remove a retired segment's file. Open slices can still be read."""
         self._caches.discard(self, self.offset_index, self.time_index)
-        files.unlink(self.path)
+        if self._pinned is None:
+            files.unlink(self.path)
+
+    @classmethod
+    def unfinished(cls, first: "Segment", modified_ms: int) -> "Segment":
+        """One that compaction is about to write in the place of ``first`` and others: until ``put_in_place``, its files
+        have names that an opening of the log would remove."""
+        segment = cls(
+            first.directory,
+            first.base_offset,
+            first._caches,
+            modified_ms=modified_ms,
+            index_interval=first.index_interval,
+        )
+        for part in (segment, segment.offset_index, segment.time_index):
+            part.path = part.path.with_name(part.path.name + filename.CLEANED)
+        return segment
+
+    def remove_unfinished(self) -> None:
+        """Remove what has not been given another name since."""
+        self.forget()
+        for path in self.paths:
+            if path.suffix == filename.CLEANED:
+                files.unlink(path)
+
+    def put_in_place(self) -> None:
+        """Give the files of a segment that is finished their own names. The directory is the caller's to sync."""
+        for part in (self, self.offset_index, self.time_index):
+            final = part.path.with_suffix("")
+            files.rename(part.path, final)
+            part.path = final
 
     @property
     def paths(self) -> list[Path]:

@@ -127,7 +127,8 @@ def survey(path: Path) -> Survey:
     if any(file.kind in _PARTITION_KINDS for file in own):
         return Survey(path, data_dir_of(path), (), (PartitionFiles(path, own),), False)
     if any(entry.name == TOPICS_DIR and entry.is_dir for entry in entries):
-        own += _known_files(path / TOPICS_DIR, files.list_dir(path / TOPICS_DIR))
+        for topic in (path / TOPICS_DIR / name for name in files.dir_names(path / TOPICS_DIR)):
+            own += _known_files(topic, files.list_dir(topic))
     names = [entry.name for entry in entries if entry.is_dir and filename.parse_partition_dir(entry.name)]
     if not names and not own:
         raise NotADataDir(str(path), "it holds neither partitions nor segments")
@@ -164,3 +165,9 @@ def data_dir_of(partition_dir: Path) -> Path | None:
     parent = partition_dir.absolute().parent
     marks = (filename.LOCK, filename.META_PROPERTIES, filename.RECOVERY_POINT_CHECKPOINT)
     return parent if any(files.exists(parent / name) for name in marks) else None
+
+
+def check_segment_name(log: KnownFile) -> None:
+    """Raises InvalidArgument for a log whose name does not give its base offset, which its indexes are named by."""
+    if log.path.name != filename.log_name(log.base_offset):
+        raise InvalidArgument("path", str(log.path), "a segment that is to be changed is named by 20 digits and .log")

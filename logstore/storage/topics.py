@@ -1,8 +1,9 @@
-"""The topics of a data directory: one properties file a topic, in ``topics/``.
+"""The topics of a data directory: one properties file a topic, ``topics/<topic>/topic.properties``.
 
 A topic exists when its file does. Creating one makes the partitions' directories first and the file last; deleting one
 renames the file first, and the directories go after it. So a crash in the middle leaves either directories without
-a topic, which are removed as long as they are empty, or a file that says which directories must still go.
+a topic, which are removed as long as they are empty, or a file that says which directories must still go. (The topic
+is a directory's name because it may have 249 characters, which leaves a file's name no room for an ending.)
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from logstore.config import INT_MAX, TopicConfig
-from logstore.errors import CorruptCheckpoint, InvalidArgument, LogstoreError, NotADataDir, TopicAlreadyExists
+from logstore.errors import CorruptCheckpoint, InvalidArgument, LogstoreError, NotADataDir
 from logstore.format import checkpoint, filename
 from logstore.format.properties import decode_properties, encode_properties
 from logstore.storage import files
@@ -20,7 +21,7 @@ from logstore.storage import files
 logger = logging.getLogger("logstore.storage")
 
 TOPICS_DIR = "topics"
-_SUFFIX = ".properties"
+TOPIC_PROPERTIES = "topic.properties"
 _TOPIC_ID = "topic.id"
 _PARTITIONS = "partitions"
 
@@ -47,15 +48,14 @@ class Topics:
         """All topics by name. Raises NotADataDir for a file that cannot be read: nothing is guessed about a topic."""
         if not files.exists(self._dir):
             return {}
-        names = [entry.name for entry in files.list_dir(self._dir) if not entry.is_dir]
-        topics = (self._read(name.removesuffix(_SUFFIX)) for name in names if name.endswith(_SUFFIX))
+        topics = (self._read(name) for name in files.dir_names(self._dir))
         return {topic.name: topic for topic in topics if topic is not None}
 
     def _read(self, name: str) -> TopicDescription | None:
         path = self._path(name)
         data = files.read_file(path)
         if data is None:
-            return None  # deleted since it was listed
+            return None  # not quite created, or deleted since it was listed
         try:
             filename.check_topic_name(name)
             properties = decode_properties(data)
@@ -71,16 +71,23 @@ class Topics:
             ) from None
 
     def _path(self, name: str) -> Path:
-        return self._dir / f"{name}{_SUFFIX}"
+        return self._dir / name / TOPIC_PROPERTIES
+
+    def _going_path(self, name: str) -> Path:
+        return self._dir / name / (TOPIC_PROPERTIES + filename.DELETED)
 
     # ---------------------------------------------------------------------------------------------------- changing
 
-    def create(self, name: str, partitions: int, config: TopicConfig) -> TopicDescription:
-        """Make a topic and its empty partitions. Raises InvalidTopicName, InvalidArgument, TopicAlreadyExists."""
+    def check_new(self, name: str, partitions: int) -> None:
+        """Whether there can be such a topic. Raises InvalidTopicName, InvalidArgument."""
         filename.check_topic_name(name)
         _check_partitions(partitions)
-        if files.exists(self._path(name)):
-            raise TopicAlreadyExists(name)
+
+    def create(self, name: str, partitions: int, config: TopicConfig) -> TopicDescription:
+        """Make a topic, which its caller knows to be new, and its empty partitions. Raises as ``check_new`` does,
+        StorageFailure; it may be called again then."""
+        self.check_new(name, partitions)
+        self.finish_delete(name)  # of an earlier topic of this name, where that failed half-way
         topic = TopicDescription(name, uuid4(), partitions, config)
         self._make_partitions(topic, 0)
         self._write(topic)
@@ -103,14 +110,15 @@ class Topics:
         self._write(altered)
         return altered
 
-    def delete(self, topic: TopicDescription) -> list[Path]:
-        """Take a topic away, and return the directories, renamed, that are still to be removed."""
-        going = self._path(topic.name).with_suffix(_SUFFIX + filename.DELETED)
-        files.rename(self._path(topic.name), going)
-        files.sync_dir(self._dir)
-        return self._finish_delete(topic.name, going)
+    def begin_delete(self, name: str) -> None:
+        """Take a topic away: from here on it is gone, even where ``finish_delete`` fails."""
+        files.rename(self._path(name), self._going_path(name))
 
-    def _finish_delete(self, name: str, going: Path) -> list[Path]:
+    def finish_delete(self, name: str) -> list[Path]:
+        """Rename the directories of a topic that was taken away, and return those: they are still to be removed."""
+        if not files.exists(self._going_path(name)):
+            return []
+        files.sync_dir(self._dir / name)  # were the topic back after a crash, it would be without its records
         renamed = []
         for directory in self._partition_dirs(name):
             parsed = filename.parse_partition_dir(directory.name)
@@ -118,7 +126,8 @@ class Topics:
             renamed.append(self._data_dir / filename.deleted_dir(*parsed, uuid4().hex))
             files.rename(directory, renamed[-1])
         files.sync_dir(self._data_dir)
-        files.unlink(going)
+        files.unlink(self._going_path(name))
+        files.remove_dir(self._dir / name)
         return renamed
 
     def _partition_dirs(self, topic: str) -> list[Path]:
@@ -136,9 +145,10 @@ class Topics:
         files.sync_dir(self._data_dir)
 
     def _write(self, topic: TopicDescription) -> None:
-        if not files.exists(self._dir):
-            files.make_dir(self._dir)
-            files.sync_dir(self._data_dir)
+        for directory in (self._dir, self._path(topic.name).parent):
+            if not files.exists(directory):
+                files.make_dir(directory)
+                files.sync_dir(directory.parent)
         properties = {_TOPIC_ID: str(topic.topic_id), _PARTITIONS: str(topic.partitions), **topic.config.overrides()}
         files.write_file(self._path(topic.name), encode_properties(properties))
 
@@ -147,10 +157,8 @@ class Topics:
     def finish_interrupted(self) -> list[Path]:
         """Finish what a crash interrupted; the directories to be removed, those of earlier deletions among them."""
         if files.exists(self._dir):
-            for entry in files.list_dir(self._dir):
-                if entry.name.endswith(_SUFFIX + filename.DELETED):
-                    name = entry.name.removesuffix(_SUFFIX + filename.DELETED)
-                    self._finish_delete(name, self._dir / entry.name)
+            for name in files.dir_names(self._dir):
+                self.finish_delete(name)
         known = self.load()
         going = []
         for name in files.dir_names(self._data_dir):
@@ -162,9 +170,10 @@ class Topics:
             if partition is None or (partition[0] in known and partition[1] < known[partition[0]].partitions):
                 continue
             if any(entry.size for entry in files.list_dir(directory) if entry.name.endswith(".log")):
-                logger.warning("%s belongs to no topic and holds records; it is left alone", directory)
-            else:
-                going.append(directory)
+                logger.warning("%s holds records of no topic: create the topic to have them, or remove it", directory)
+            else:  # a topic of this name may be created before it is removed
+                going.append(self._data_dir / filename.deleted_dir(*partition, uuid4().hex))
+                files.rename(directory, going[-1])
         return going
 
 

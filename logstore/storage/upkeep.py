@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from logstore.config import LONG_MAX
 from logstore.errors import LogstoreError
 from logstore.storage.partition import PartitionLog
-from logstore.storage.retention import RetentionClock, age_limit_ms
+from logstore.storage.retention import age_limit_ms
 
 if TYPE_CHECKING:
     from logstore.storage.data_dir import DataDir
@@ -40,9 +40,11 @@ def flush_due(data_dir: "DataDir") -> None:
     """Sync the records that have waited for ``flush.ms``."""
 
     def flush(log: PartitionLog, _: object) -> None:
-        waited_ms = data_dir.now_ms() - log.last_flush_ms
-        if log.config.flush_ms < LONG_MAX and log.log_end_offset > log.recovery_point and (
-            waited_ms >= log.config.flush_ms
+        waited_ms = abs(data_dir.now_ms() - log.last_flush_ms)  # the clock may have been set back
+        if (
+            log.config.flush_ms < LONG_MAX
+            and log.log_end_offset > log.recovery_point
+            and (waited_ms >= log.config.flush_ms)
         ):
             log.flush()
 
@@ -70,7 +72,8 @@ def retain(data_dir: "DataDir") -> None:
         now_ms = data_dir.retention_clock.now_ms(age_limit_ms(log.config))
         for expiry in log.delete_expired(now_ms, data_dir.committed_offsets(*key)):
             logger.info("%s: segment %d goes: %s", log.name, expiry.segment.base_offset, expiry.reason)
-        log.expire_producers(wall_ms, data_dir.config.producer_id_expiration_ms)
+        idle_ms = data_dir.config.producer_id_expiration_ms
+        log.expire_producers(data_dir.retention_clock.now_ms(idle_ms), idle_ms)
 
     _each(data_dir, "retention", apply)
     data_dir.save_offsets()

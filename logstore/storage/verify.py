@@ -5,8 +5,8 @@ offsets increase from batch to batch and from segment to segment. Of an index: i
 each one leads to a batch that a look-up may begin at, and that a time is the largest up to there. Of small files: that
 they can be read, by their CRC where they have one, and that no recovery point or start lies behind the log's end.
 
-It may run beside a live writer: an append under way is not taken for damage. DAMAGE is what is lost or must be repaired;
-a NOTE is what an owner may want to know and is no harm.
+It may run beside a live writer: an append under way is not taken for damage. DAMAGE is what is lost or must be
+repaired; a NOTE is what an owner may want to know and is no harm.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, StorageFailure
 from logstore.format import checkpoint, filename
-from logstore.format.batch import RecordBatch, decode_marker
+from logstore.format.batch import CONTROL_TYPES, RecordBatch, decode_marker
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.index import OffsetIndex, SparseIndex, TimeIndex
@@ -88,7 +88,10 @@ def check_records(batch: RecordBatch) -> int:
             raise CorruptBatch("the records' offsets do not increase")
     if header.is_control:
         for record in batch.records():
-            decode_marker(record)
+            if record.key is None or len(record.key) < 4:
+                raise CorruptBatch("a control record's key is too short")
+            if int.from_bytes(record.key[2:4], "big") in CONTROL_TYPES:  # Kafka has more, for topics of its own
+                decode_marker(record)
     return len(offsets)
 
 
@@ -110,11 +113,12 @@ def _verify_small(file: KnownFile, tally: Tally, progress: Callable[[int], None]
         severity = Severity.NOTE if is_empty_marker else Severity.DAMAGE
         yield Finding(file.path, error.position, error.reason, severity)
     except StorageFailure as error:
-        yield _unreadable(file.path, error)
+        yield unreadable(file.path, error)
     progress(file.size)
 
 
-def _unreadable(path: Path, error: StorageFailure) -> Finding:
+def unreadable(path: Path, error: StorageFailure) -> Finding:
+    """A file that the operating system does not let us read."""
     return Finding(path, 0, f"cannot {error.operation}: {error.reason}")
 
 
@@ -162,7 +166,7 @@ def _verify_partition(
             kinds = _with_missing_indexes(kinds, partition.directory, base_offset)
         checks = {}
         for kind in _INDEXES.keys() & kinds.keys():
-            checks[kinds[kind].path] = yield from _load_index(kinds[kind], kind, tally, progress)
+            checks[kinds[kind].path] = yield from _check_for(kinds[kind], tally, progress)
         if Kind.LOG not in kinds:
             continue
         if end_offset is not None and base_offset < end_offset:
@@ -191,27 +195,37 @@ def _with_missing_indexes(kinds: dict[Kind, KnownFile], directory: Path, base_of
     return {**missing, **kinds}
 
 
-def _load_index(
-    file: KnownFile, kind: Kind, tally: Tally, progress: Callable[[int], None]
+def load_index(file: KnownFile) -> tuple[SparseIndex, list[Finding]]:
+    """An index file, with what is wrong with it as far as that shows without its log; where that is more than a torn
+    last entry, its columns cannot be had."""
+    index = _INDEXES[file.kind][0](file.path, file.base_offset, Caches(), True)
+    findings = []
+    torn = file.size % index.ENTRY.size
+    if torn:
+        reason = f"the index ends with {torn} bytes of an entry of {index.ENTRY.size}"
+        findings.append(Finding(file.path, file.size - torn, reason, size=torn))
+    try:
+        _ = index.columns
+    except CorruptIndex as error:
+        findings.append(Finding(file.path, error.position, error.reason))
+    except StorageFailure as error:
+        findings.append(unreadable(file.path, error))
+    return index, findings
+
+
+def _check_for(
+    file: KnownFile, tally: Tally, progress: Callable[[int], None]
 ) -> Generator[Finding, None, IndexCheck | None]:
     """Yields findings; returns what holds the entries against the log, None where they cannot be had."""
     tally.files += 1
     tally.size += file.size
-    index_type, check_type, _ = _INDEXES[kind]
-    index = index_type(file.path, file.base_offset, Caches(), True)
-    torn = file.size % index.ENTRY.size
-    if torn:
-        reason = f"the index ends with {torn} bytes of an entry of {index.ENTRY.size}"
-        yield Finding(file.path, file.size - torn, reason, size=torn)
+    index, findings = load_index(file)
+    yield from findings
+    progress(file.size)
     try:
-        return check_type(index.columns, file.base_offset)
-    except CorruptIndex as error:
-        yield Finding(file.path, error.position, error.reason)
-    except StorageFailure as error:
-        yield _unreadable(file.path, error)
-    finally:
-        progress(file.size)
-    return None
+        return _INDEXES[file.kind][1](index.columns, file.base_offset)
+    except (CorruptIndex, StorageFailure):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------------ one log
@@ -235,7 +249,7 @@ def _verify_log(
             if isinstance(found, Damage):
                 progress(found.size)
                 tally.size += found.size
-                yield _damage_finding(log.path, found, is_last)
+                yield damage_finding(log.path, found, is_last)
                 for check in checks.values():
                     check.damage(found)
                 end_offset = max(end_offset, found.next_offset or end_offset)
@@ -249,7 +263,7 @@ def _verify_log(
                 yield from _wrong_entries(path, check, check.batch(found.position, header))
             progress(header.size)
     except StorageFailure as error:
-        yield _unreadable(log.path, error)
+        yield unreadable(log.path, error)
         return end_offset
     for path, check in checks.items():
         yield from _wrong_entries(path, check, check.end())
@@ -297,7 +311,8 @@ def _scan_growing(file: files.File, base_offset: int) -> Iterator[LogBatch | Dam
             return
 
 
-def _damage_finding(path: Path, damage: Damage, is_last: bool) -> Finding:
+def damage_finding(path: Path, damage: Damage, is_last: bool) -> Finding:
+    """What the scanner found, as a finding; ``is_last``: the log is its partition's last."""
     if damage.is_zeros and is_last:
         reason = "zeros behind the last batch: space kept ready, or an append that a crash undid"
         return Finding(path, damage.position, reason, Severity.NOTE, damage.size)
@@ -305,8 +320,8 @@ def _damage_finding(path: Path, damage: Damage, is_last: bool) -> Finding:
     if last is not None and last < first:
         first, last = None, None  # type: ignore[assignment]  # bytes too many, and no record lost
     reason = damage.reason
-    if damage.next_offset is None and is_last:
-        reason += "; no good batch follows: the next opening cuts it off"
+    if damage.next_offset is None and is_last and not damage.is_old:
+        reason += "; no good batch follows"
     return Finding(path, damage.position, reason, Severity.DAMAGE, damage.size, first, last)
 
 

@@ -1,7 +1,10 @@
 """Waiting for new records without polling: whoever waits is woken by the append."""
 
+import logging
 from collections.abc import Callable
 from threading import Lock
+
+logger = logging.getLogger("logstore.storage")
 
 
 class Waiters:
@@ -33,4 +36,7 @@ class Waiters:
             due = [callback for offset, callback in self._waiting if offset < end_offset]
             self._waiting = [waiter for waiter in self._waiting if waiter[0] >= end_offset]
         for callback in due:
-            callback()
+            try:
+                callback()
+            except Exception:  # an event loop that has ended, say: the append has happened, and others wait too
+                logger.exception("a callback that waited for new records failed")

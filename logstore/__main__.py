@@ -1,0 +1,5 @@
+"""``python -m logstore`` is the command ``logstore``."""
+
+from logstore.cli import main
+
+main()

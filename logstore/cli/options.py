@@ -1,0 +1,69 @@
+"""Options that commands share, and what they mean."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_PROGRESS_STEP_SIZE = 1 << 20
+
+data_option = click.option(
+    "--data",
+    "data",
+    type=click.Path(path_type=Path),
+    envvar="LOGSTORE_DATA",
+    default=Path("data"),
+    show_default="./data",
+    show_envvar=True,
+    help="The data directory.",
+)
+
+
+def json_option(text: str = "One JSON object a line, for machines.") -> Callable[[Command], Command]:
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+path_argument = click.argument("path", required=False)
+
+
+def resolve(path: str | None, data: Path) -> Path:
+    """The path that is meant: as it is given, else within the data directory; the data directory where none is."""
+    if path is None:
+        return data
+    given = Path(path)
+    if not given.exists() and (data / path).exists():
+        given = data / path
+    return given.resolve() if given.is_symlink() else given
+
+
+def emit_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def progress_bar(label: str, total: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where that is a terminal; what it yields is told of each step's bytes. ``total`` 0: unknown."""
+    if hidden or not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total or None)
+        waiting = 0
+
+        def advance(size: int) -> None:
+            nonlocal waiting
+            waiting += size
+            if waiting >= _PROGRESS_STEP_SIZE:
+                progress.advance(task, waiting)
+                waiting = 0
+
+        yield advance

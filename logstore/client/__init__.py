@@ -1,0 +1,1 @@
+"""Clients of a log: what decides where a record goes, and who reads it."""
