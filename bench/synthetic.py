@@ -5,13 +5,13 @@ from random import Random
 
 import numpy as np
 
-from logstore.format import filename, producer_snapshot
+from logstore.format import checkpoint, filename, producer_snapshot
 from logstore.format.batch import FRAME_SIZE, HEADER
 from logstore.format.index_entry import OFFSET_DTYPE, TIME_DTYPE
 from logstore.storage.partition import PartitionLog, wall_clock_ms
 
 SEGMENT_SIZE = 1 << 30
-BATCH_COUNT_MAX = 25_600
+BATCH_COUNT_MAX = 6_400
 BATCH_SIZE_MIN = 64 << 10
 RECORDS_IN_BATCH = 100
 
@@ -30,6 +30,7 @@ class Synthetic:
             self._write_segment(directory, first, count, batch_size, now_ms)
         end_offset = self.batch_count * RECORDS_IN_BATCH
         (directory / filename.snapshot_name(end_offset)).write_bytes(producer_snapshot.encode(()))
+        (directory / filename.LEADER_EPOCH_CHECKPOINT).write_bytes(checkpoint.encode_epochs([(0, 0)]))
         self.log = PartitionLog(directory, recovery_point=end_offset, is_clean=True)
         assert self.log.log_end_offset == end_offset
 

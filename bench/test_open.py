@@ -48,7 +48,6 @@ def test_w8_open_1_gib_closed_cleanly(place: Path, contest: Contest) -> None:
     )
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("partition_count", [1_000, 10_000])
 def test_w8_open_many_partitions_closed_cleanly(place: Path, contest: Contest, partition_count: int) -> None:
     with logstore.open(place / "store") as store:

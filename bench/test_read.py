@@ -3,15 +3,16 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 from time import perf_counter_ns, sleep
 
 import pytest
 
-from bench.conftest import Contest, per_second
+from bench.conftest import Contest, data_root, per_second
 from bench.peers import Lmdb, Logstore, Peer, PlainFile, Sqlite
 from bench.synthetic import Synthetic
 
@@ -65,25 +66,30 @@ def test_w6_random_read(peers: dict[str, Peer], contest: Contest, batch_size: in
     contest(f"W6 random read p50, logstore's batches of {batch_size}", "µs", measures)
 
 
-@pytest.mark.parametrize("what", ["look-up", "append"])
-def test_growth_from_1_mib_to_100_gib(place: Path, contest: Contest, what: str) -> None:
+@pytest.fixture(scope="module")
+def grown() -> Iterator[dict[str, Synthetic]]:
+    """Logs of 1 MiB to 100 GiB; the largest is "logstore", which the others are compared with."""
     sizes = {"logstore": 100 << 30, "1 GiB": 1 << 30, "64 MiB": 64 << 20, "1 MiB": 1 << 20}
-    logs = {name: Synthetic(place / name.replace(" ", "-"), size) for name, size in sizes.items()}
+    with TemporaryDirectory(prefix="logstore-bench-", dir=data_root()) as directory:
+        logs = {name: Synthetic(Path(directory) / str(size), size) for name, size in sizes.items()}
+        yield logs
+        for log in logs.values():
+            log.close()
+
+
+def test_growth_of_a_look_up_from_1_mib_to_100_gib(grown: dict[str, Synthetic], contest: Contest) -> None:
     random = Random(1)
-
     # The same few batches again and again: their pages are in memory, as all those of the small logs are.
-    offsets = {name: log.offsets(random, 100) * 10 for name, log in logs.items()}
+    offsets = {name: log.offsets(random, 100) * 10 for name, log in grown.items()}
+    measures = {name: lambda name=name: _median_us(grown[name].log.read, offsets[name]) for name in grown}
+    contest("growth: look-up p50 in a log of 100 GiB", "µs", measures)
 
-    def measure(name: str) -> float:
-        log = logs[name].log
-        if what == "append":
-            return _median_us(lambda _: log.append((b"m" * 100,)), offsets[name])
-        return _median_us(log.read, offsets[name])
 
-    title = f"growth: {what} p50 in a log of 100 GiB"
-    contest(title, "µs", {name: lambda name=name: measure(name) for name in logs})
-    for log in logs.values():
-        log.close()
+def test_growth_of_an_append_from_1_mib_to_100_gib(grown: dict[str, Synthetic], contest: Contest) -> None:
+    def append(name: str) -> float:
+        return _median_us(lambda _: grown[name].log.append((b"m" * 100,)), list(range(500)))
+
+    contest("growth: append p50 to a log of 100 GiB", "µs", {name: lambda name=name: append(name) for name in grown})
 
 
 # ------------------------------------------------------------------------------------------------------------- W9

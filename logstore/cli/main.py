@@ -59,6 +59,15 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:  # click would end with 1
+            _drop_output()
+            return 0
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False  # errors are for _run to show
         extra["prog_name"] = extra.get("prog_name") or "logstore"

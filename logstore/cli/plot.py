@@ -1,4 +1,4 @@
-"""The picture that ``logstore stats --plot`` draws. matplotlib is an extra: it is imported only here, when asked for."""
+"""The picture that ``logstore stats --plot`` draws. matplotlib is an extra, and imported when it is asked for."""
 
 from datetime import UTC, datetime
 from pathlib import Path

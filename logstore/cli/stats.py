@@ -48,7 +48,7 @@ def stats(path: str | None, plot: Path | None, as_json: bool, data: Path) -> int
             emit_json(_as_json(part))
     else:
         click.echo(_partitions_table(parts, summed))
-        click.echo(_codecs_table(summed))
+        click.echo(f"\n{_codecs_table(summed)}")
         for title, rows in histograms(summed):
             click.echo(f"\n{title}\n{show_bars(rows)}")
         if plot is not None:

@@ -96,7 +96,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=width, legacy_windows=False)
     with console.capture() as capture:
         console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return "\n".join(line for line in lines if line)
 
 
 def show_bars(rows: Sequence[tuple[str, int]], width: int = 40) -> str:

@@ -46,11 +46,10 @@ def verify(path: str | None, as_json: bool, data: Path) -> int:
     if as_json:
         emit_json({"type": "summary", **vars(tally), "damages": damages, "notes": notes, "seconds": round(seconds, 3)})
     else:
+        found_text = (f"{damages:,} damages" if damages else "no damage") + (f", {notes:,} notes" if notes else "")
         click.echo(
-            f"{tally.files:,} files, {tally.segments:,} segments, {tally.batches:,} batches, {tally.records:,} records, "
-            f"{show_size(tally.size)} in {seconds:.2f} s: "
-            + (f"{damages:,} damages" if damages else "no damage")
-            + (f", {notes:,} notes" if notes else "")
+            f"{tally.files:,} files, {tally.segments:,} segments, {tally.batches:,} batches, "
+            f"{tally.records:,} records, {show_size(tally.size)} in {seconds:.2f} s: {found_text}"
         )
         if damages:
             click.echo("`logstore salvage` takes bad bytes out of logs, `logstore reindex` makes indexes anew.")

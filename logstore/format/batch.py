@@ -8,7 +8,8 @@
     | records, compressed as one if the attributes say so
 
 ``batch_length`` counts what follows itself. The CRC32C covers everything from the attributes on; base_offset and
-partition_leader_epoch lie outside it, so a log gives a batch its offsets by patching 16 bytes and never touches records.
+partition_leader_epoch lie outside it, so a log gives a batch its offsets by patching 16 bytes, and never touches
+records.
 
 Attributes: bits 0-2 compression, 3 timestamp type (1: the log's append time, which is then max_timestamp for all),
 4 transactional, 5 control (a transaction marker), 6 base_timestamp is the compactor's delete horizon.
@@ -238,8 +239,10 @@ def is_old_message(buffer: Buffer, position: int = 0) -> bool:
         return False
     _, size, crc, magic = _OLD_MESSAGE.unpack_from(buffer, position)
     end = position + FRAME_SIZE + size
-    return magic in (0, 1) and 0 < size <= len(buffer) - position - FRAME_SIZE and (
-        crc32(memoryview(buffer)[position + MAGIC_POSITION : end]) == crc
+    return (
+        magic in (0, 1)
+        and 0 < size <= len(buffer) - position - FRAME_SIZE
+        and (crc32(memoryview(buffer)[position + MAGIC_POSITION : end]) == crc)
     )
 
 

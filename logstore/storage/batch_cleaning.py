@@ -143,7 +143,8 @@ def clean(chunk: Chunk, offset_map: OffsetMap, rules: Rules) -> Iterator[tuple[B
             yield header, batch.data, header.record_count
         elif kept_count == 0:
             is_last = header.producer_id >= 0 and rules.last_offsets.get(header.producer_id) == header.last_offset
-            yield header, (emptied(header) if is_last else None), 0
+            was_empty = header.record_count == 0
+            yield header, (batch.data if is_last and was_empty else emptied(header) if is_last else None), 0
         elif kept_count == header.record_count and not gets_horizon:
             yield header, batch.data, kept_count
         else:

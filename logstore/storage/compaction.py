@@ -243,21 +243,19 @@ class _Run:
         last_is_kept = True
         for segment in group:
             for header, data, count in self._cleaned_batches(segment):
+                is_changed |= not last_is_kept or isinstance(data, bytes)  # a memoryview is the batch as it was
                 last, last_is_kept = header, data is not None
                 kept_count += count
                 dropped_count += header.record_count - count
                 if data is not None:
-                    is_changed |= not isinstance(data, memoryview)
                     writer.write(data)
-                else:
-                    is_changed = True
             if self.should_stop():
                 return False
-        if last is None:  # nothing but empty files
-            is_changed = False
-        elif not last_is_kept:  # it says up to which offset the new segment stands for the old ones
+        if last is not None and not last_is_kept:
+            # It says up to which offset the new segment stands for the old ones.
             writer.write(emptied(last))
-        if not is_changed:
+            is_changed |= last.record_count > 0
+        if last is None or not is_changed:
             cleaned.remove_unfinished()
             self._count(len(group), sum(segment.size for segment in group), kept_count)
             return True

@@ -357,8 +357,6 @@ def _read_meta(path: Path) -> dict[str, str] | None:
         meta = decode_properties(data)
     except CorruptCheckpoint as error:
         raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
-    if not meta:
-        raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} is empty")
     if FORMAT_KEY not in meta:
         raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
     if meta[FORMAT_KEY] != FORMAT_VERSION:

@@ -65,10 +65,13 @@ class GroupCommit:
         synced_offset = 0
         try:
             synced_offset = self._sync()
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001  # raised again below
             error = raised
         with self._mutex:
             self.synced_offset = max(self.synced_offset, synced_offset)
+            if not self._followers and error is None:
+                self._has_leader = False
+                return
             waiting, self._followers = self._followers, deque()
             served = [follower for follower in waiting if error or follower.offset <= self.synced_offset]
             later = [follower for follower in waiting if not error and follower.offset > self.synced_offset]

@@ -23,6 +23,7 @@ from logstore.errors import DiskFull, StorageFailure
 Buffer = bytes | bytearray | memoryview
 FILE_MODE = 0o600
 DIR_MODE = 0o700
+TEMPORARY = ".tmp"  # the ending of a file that ``write_file`` has not finished
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _ON_LINUX = sys.platform == "linux"
@@ -102,8 +103,10 @@ class File:
 
     def sync(self) -> None:
         """Wait until data and size are on the disk. After a failure nothing is known of either: never retry it."""
-        with _named(self.path, "sync"):
+        try:
             _sync(self.fd)
+        except OSError as error:
+            raise failure(self.path, "sync", error) from None
 
     def truncate(self, size: int) -> None:
         with _named(self.path, "truncate"):
@@ -177,7 +180,7 @@ def read_file(path: Path) -> bytes | None:
 
 def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Replace a small file: after a crash there is the old or the new one, whole. Without ``sync`` it may be torn."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY)
     file = open_file(temporary, writable=True, create=True)
     try:
         file.truncate(0)

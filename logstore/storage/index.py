@@ -5,7 +5,7 @@ missing, short or does not make sense. After a crash its entries past the recove
 
 A growing index is a map of a preallocated file (zeros behind the last entry) beside the same columns in memory; it
 grows in steps that the disk has promised beforehand, since a map over a hole dies with SIGBUS on a full disk. A sealed
-one is cut to its entries, and read through a numpy map into native columns when it is first asked for.
+one is cut to its entries, and read into native columns when it is first asked for.
 """
 
 import mmap
@@ -65,21 +65,18 @@ class SparseIndex(ABC):
     def _load(self) -> Columns:
         if not files.exists(self.path):
             raise CorruptIndex("the index is missing; it can be rebuilt", 0, str(self.path))
-        file = files.open_file(self.path)
-        size = file.size() // self.ENTRY.size * self.ENTRY.size
-        if size == 0:
-            return self._decode(memoryview(b""))
-        mapped = file.map(size)
-        file.close()
-        columns = self._decode(memoryview(mapped)[: self._used_size(mapped)])
+        # Read, not mapped: another process that owns the log may change the file, or cut it, just now.
+        data = files.read_file(self.path) or b""
+        data = data[: len(data) // self.ENTRY.size * self.ENTRY.size]
+        columns = self._decode(memoryview(data)[: self._used_size(data)])
         self._check(columns)
         return columns
 
-    def _used_size(self, mapped: mmap.mmap) -> int:
+    def _used_size(self, data: bytes) -> int:
         """Zeros behind the last entry are space that a growing index keeps ready."""
-        if any(mapped[-self.ENTRY.size :]):
-            return len(mapped)
-        used = np.flatnonzero(np.frombuffer(mapped, dtype=np.uint8))
+        if any(data[-self.ENTRY.size :]):
+            return len(data)
+        used = np.flatnonzero(np.frombuffer(data, dtype=np.uint8))
         return -(-(int(used[-1]) + 1) // self.ENTRY.size) * self.ENTRY.size if used.size else 0
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from logstore.errors import InvalidArgument, OffsetGap, OffsetOutOfRange
 from logstore.format.batch import RecordBatch
 from logstore.format.record import Record
 from logstore.storage.file_slice import FileSlice
+from logstore.storage.retention import SegmentInfo
 from logstore.storage.segment import Segment
 
 READ_SIZE_MAX = 1 << 20
@@ -116,6 +117,21 @@ class LogView(NamedTuple):
                 if found is not None and found[1] < self.log_end_offset:
                     return TimestampAndOffset(*found)
         return None
+
+    def segment_infos(self) -> list[SegmentInfo]:
+        """What retention decides by, one for each segment."""
+        ends = [segment.base_offset for segment in self.segments[1:]] + [self.log_end_offset]
+        return [
+            SegmentInfo(
+                segment.base_offset,
+                end,
+                segment.size,
+                segment.largest_timestamp,
+                segment.modified_ms,
+                segment is self.segments[-1],
+            )
+            for segment, end in zip(self.segments, ends, strict=True)
+        ]
 
     @property
     def size(self) -> int:

@@ -415,9 +415,10 @@ class PartitionLog(ReadableLog):
     def roll_if_old(self, now_ms: int) -> None:
         """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too."""
         with self._lock:
-            if self._offline is None and self._active.size:
-                if retention.should_roll_by_age(self._created_ms(), now_ms, self.config.segment_ms):
-                    self.roll()
+            if self._offline is not None or not self._active.size:
+                return
+            if retention.should_roll_by_age(self._created_ms(), now_ms, self.config.segment_ms):
+                self.roll()
 
     def _created_ms(self) -> int:
         active = self._active
@@ -439,6 +440,7 @@ class PartitionLog(ReadableLog):
             index_interval=self.config.index_interval_bytes,
             allocate_size=self.config.segment_bytes if self.config.preallocate else 0,
         )
+        segment.modified_ms = self.now_ms()  # retention may date the segments before it by this
         try:
             active.seal()
             files.sync_dir(self.directory)
@@ -451,19 +453,7 @@ class PartitionLog(ReadableLog):
 
     def segment_infos(self) -> list[retention.SegmentInfo]:
         """What retention decides by, one for each segment."""
-        segments = self._segments
-        ends = [segment.base_offset for segment in segments[1:]] + [self._log_end_offset]
-        return [
-            retention.SegmentInfo(
-                segment.base_offset,
-                end,
-                segment.size,
-                segment.largest_timestamp,
-                segment.modified_ms,
-                segment is self._active,
-            )
-            for segment, end in zip(segments, ends, strict=True)
-        ]
+        return self.view.segment_infos()
 
     def delete_expired(
         self, now_ms: int | None = None, committed_offsets: Mapping[str, int] | None = None
@@ -659,8 +649,11 @@ class PartitionLog(ReadableLog):
             self._release()
 
     def abandon_in_child(self, reason: LogstoreError) -> None:
-        """Take no more writes, and touch nothing: a child process does not own the log, nor its locks."""
+        """Take no more writes, and touch nothing: a child process does not own the log, nor its locks, which a thread
+        that it does not have may hold."""
         self._offline = reason
+        self._lock = RLock()
+        self._group_commit = GroupCommit(self._sync, self.recovery_point)
 
     def _release(self) -> None:
         self._waiters.wake(LONG_MAX)
@@ -675,7 +668,9 @@ def _check_records(batch: RecordBatch) -> None:
     if not np.array_equal(columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)):
         raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
     if columns.timestamps_ms.max() > header.max_timestamp:
-        raise CorruptBatch(f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position)
+        raise CorruptBatch(
+            f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position
+        )
 
 
 def _base_offset(segment: Segment) -> int:

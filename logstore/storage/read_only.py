@@ -4,12 +4,14 @@ Nothing is locked on the disk, changed or cut. Each ``view`` looks at the direct
 segment and is no whole batch with a good CRC is taken for an append that is under way, and is not shown.
 """
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from logstore.errors import StorageFailure
 from logstore.format import filename
 from logstore.format.filename import FileKind
 from logstore.storage import files
@@ -79,19 +81,32 @@ class ReadOnlyLog(ReadableLog):
         return True
 
     def _look(self) -> dict[int, _Seen]:
-        parsed = [(filename.parse_segment_file(entry.name), entry) for entry in files.list_dir(self.directory)]
-        logs = {
-            file.base_offset: entry
-            for file, entry in parsed
-            if file is not None and file.kind is FileKind.LOG and not file.suffix and not entry.is_dir
-        }
+        while True:
+            inode = files.entry(self.directory).inode
+            found = self._look_once()
+            if found is not None and files.entry(self.directory).inode == inode:
+                return found
+
+    def _look_once(self) -> dict[int, _Seen] | None:
+        """The segments by base offset; None where one of them, or the whole partition, went meanwhile.
+
+        The newest is looked at first: once a segment has records, those before it do not change any more. Behind one
+        whose successor is empty there may still be the space that it was given.
+        """
+        names = [entry.name for entry in files.list_dir(self.directory) if not entry.is_dir]
+        parsed = map(filename.parse_segment_file, names)
+        logs = [file for file in parsed if file is not None and file.kind is FileKind.LOG and not file.suffix]
         found: dict[int, _Seen] = {}
         ends_here = True
-        for base_offset in sorted(logs, reverse=True):
-            seen = self._seen_anew(base_offset, logs[base_offset], ends_here)
-            # Behind a segment whose successor is empty there may still be the space that it was given.
+        for file in sorted(logs, reverse=True):
+            try:
+                seen = self._seen_anew(file.base_offset, files.entry(self.directory / file.name), ends_here)
+            except StorageFailure as error:
+                if error.errno == errno.ENOENT:
+                    return None
+                raise
             ends_here = ends_here and not seen.segment.size
-            found[base_offset] = seen
+            found[file.base_offset] = seen
         return dict(reversed(found.items()))
 
     def _seen_anew(self, base_offset: int, entry: files.Entry, ends_here: bool) -> _Seen:

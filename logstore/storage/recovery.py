@@ -1,7 +1,7 @@
 """Opening a partition's directory: what is kept, what is cut, what is reported.
 
 1. Finish or undo what was under way: files named ``.cleaned`` are dropped, ``.swap`` takes the place of the segments
-   that it was made from, ``.deleted`` are unlinked, and so is what belongs to no ``.log``.
+   that it was made from, ``.deleted`` are unlinked, and so are ``.tmp`` and what belongs to no ``.log``.
 2. Read the small files: leader epochs, gaps. One that is damaged is made again from what the log says, or reported.
 3. After a clean shutdown, trust the recorded end if the last segment's tail agrees: it is walked from its last index
    entry. Otherwise
@@ -31,6 +31,9 @@ from logstore.storage.scan import Damage, LogBatch, scan
 from logstore.storage.segment import Segment
 
 logger = logging.getLogger("logstore.storage")
+
+
+_SMALL_FILES = {filename.LEADER_EPOCH_CHECKPOINT, filename.OFFSET_GAP_CHECKPOINT, filename.PARTITION_METADATA}
 
 
 class SegmentDamage(NamedTuple):
@@ -106,6 +109,10 @@ def recover(
 
 def _finish_interrupted(directory: Path) -> None:
     found = _segment_files(directory)
+    for entry in files.list_dir(directory):
+        name = entry.name.removesuffix(files.TEMPORARY)
+        if name != entry.name and not entry.is_dir and (name in _SMALL_FILES or filename.parse_segment_file(name)):
+            files.unlink(directory / entry.name)
     logs = {file.base_offset for file in found if file.kind is FileKind.LOG and not file.suffix}
     swapped = sorted(file.base_offset for file in found if file.kind is FileKind.LOG and file.suffix == filename.SWAP)
     if swapped:
@@ -140,9 +147,10 @@ def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> Non
     swap.close()
 
     def remove_old() -> None:
+        remove_segment_files(directory, base_offset, keep_log=True)  # a left index would pass for the new segment's
         for old in sorted(logs):
-            if base_offset <= old < end_offset:
-                remove_segment_files(directory, old, keep_log=old == base_offset)
+            if base_offset < old < end_offset:
+                remove_segment_files(directory, old)
 
     swap_in(directory, remove_old, lambda: files.rename(swap_path, directory / filename.log_name(base_offset)))
 
@@ -273,6 +281,8 @@ def _keep_end(directory: Path, end_offset: int, recovery_point: int, gaps: list[
     missing is a gap, and reads say so."""
     if end_offset >= recovery_point:
         return end_offset
+    if (end_offset, recovery_point - 1) in gaps:
+        return recovery_point  # known since an earlier opening, or told by salvage
     logger.error("%s: offsets %d to %d are missing at the end of the log", directory, end_offset, recovery_point - 1)
     gaps.append((end_offset, recovery_point - 1))
     files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(gaps))
@@ -305,7 +315,7 @@ def _cut_tail(segment: Segment, damage: Damage) -> None:
 
 def _end_offset(segment: Segment) -> int:
     """The offset behind the segment's last good batch."""
-    offsets, positions = segment.offset_index.columns
+    positions = segment.offset_index.columns[1]
     end_offset = segment.base_offset
     start = positions[-1] if positions else 0
     for found in segment.scan(start, segment.base_offset):

@@ -64,7 +64,7 @@ def plan(
     """
     logs = partition.logs
     plans = []
-    for log, following in zip(logs, [*logs[1:], None], strict=True):
+    for log, following in zip(logs, [*logs[1:], None]):
         check_segment_name(log)
         end_offset = following.base_offset if following else recovery_point
         planned = _plan_segment(log, end_offset, is_last=following is None)

@@ -77,8 +77,8 @@ def scan(
     max_offset: int = OFFSET_MAX,
     check_crc: bool = True,
 ) -> Iterator[LogBatch | Damage]:
-    """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets from ``expected_offset`` to
-    ``max_offset``."""
+    """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets from ``expected_offset``
+    to ``max_offset``."""
     size = file.size()
     window = _Window(file, size if end is None else min(end, size), max_offset)
     while position < window.end:

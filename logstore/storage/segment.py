@@ -211,9 +211,7 @@ class Segment:
     def scan(self, position: int, expected_offset: int) -> Iterator[LogBatch | Damage]:
         """Good batches and damage from ``position`` on: see the module ``scan``."""
         max_offset = self.base_offset + OFFSET_SPAN_MAX
-        return scan(
-            self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset
-        )
+        return scan(self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset)
 
     def slice(self, position: int, size: int) -> FileSlice:
         return FileSlice(self.file, position, min(size, self.size - position))

@@ -124,7 +124,7 @@ def survey(path: Path) -> Survey:
         return _survey_file(path, entry.size)
     entries = files.list_dir(path)
     own = _known_files(path, entries)
-    if any(file.kind in _PARTITION_KINDS for file in own):
+    if any(file.kind in _PARTITION_KINDS or file.path.suffix == FileKind.LOG for file in own):
         return Survey(path, data_dir_of(path), (), (PartitionFiles(path, own),), False)
     if any(entry.name == TOPICS_DIR and entry.is_dir for entry in entries):
         for topic in (path / TOPICS_DIR / name for name in files.dir_names(path / TOPICS_DIR)):

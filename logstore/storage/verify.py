@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from logstore.config import INT_MAX
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.format.batch import CONTROL_TYPES, RecordBatch, decode_marker
@@ -168,6 +169,8 @@ def _verify_partition(
         for kind in _INDEXES.keys() & kinds.keys():
             checks[kinds[kind].path] = yield from _check_for(kinds[kind], tally, progress)
         if Kind.LOG not in kinds:
+            if not is_file:
+                yield from (Finding(path, 0, "it belongs to no log", Severity.NOTE) for path in checks)
             continue
         if end_offset is not None and base_offset < end_offset:
             reason = f"the segment begins at offset {base_offset}, but the one before it ends at {end_offset}"
@@ -201,11 +204,15 @@ def load_index(file: KnownFile) -> tuple[SparseIndex, list[Finding]]:
     index = _INDEXES[file.kind][0](file.path, file.base_offset, Caches(), True)
     findings = []
     torn = file.size % index.ENTRY.size
-    if torn:
-        reason = f"the index ends with {torn} bytes of an entry of {index.ENTRY.size}"
-        findings.append(Finding(file.path, file.size - torn, reason, size=torn))
     try:
-        _ = index.columns
+        # Zeros are space that a growing index keeps ready.
+        if torn and any(files.open_file(file.path).read_at(file.size - torn, torn)):
+            reason = f"the index ends with {torn} bytes of an entry of {index.ENTRY.size}"
+            findings.append(Finding(file.path, file.size - torn, reason, size=torn))
+        first, second = index.columns
+        largest = max((first if file.kind is Kind.INDEX else second)[-1:], default=0)
+        if largest > INT_MAX or (file.kind is Kind.TIME_INDEX and any(time < 0 for time in first[:1])):
+            findings.append(Finding(file.path, 0, "it holds an offset or time that no segment can have"))
     except CorruptIndex as error:
         findings.append(Finding(file.path, error.position, error.reason))
     except StorageFailure as error:

@@ -1,6 +1,7 @@
 """Batches: golden bytes, every header field, checksums, and two independent implementations in both directions."""
 
 from array import array
+from functools import partial
 from struct import pack_into
 from typing import Any
 
@@ -30,6 +31,7 @@ from logstore.format.batch import (
     decode_marker,
     encode_batch,
     encode_marker,
+    encode_plain,
     read_header,
     recompress,
     restamp,
@@ -43,8 +45,8 @@ NOW = 1_700_000_000_000
 GOLDEN = [
     (
         {"values": [b"hello"], "timestamps_ms": NOW},
-        "0000000000000000 0000003d ffffffff 02 e641a44b 0000 00000000 0000018bcfe56800 0000018bcfe56800"
-        "ffffffffffffffff ffff ffffffff 00000001 16 00 00 00 01 0a 68656c6c6f 00",
+        """0000000000000000 0000003d ffffffff 02 e641a44b 0000 00000000 0000018bcfe56800 0000018bcfe56800
+        ffffffffffffffff ffff ffffffff 00000001 16 00 00 00 01 0a 68656c6c6f 00""",
     ),
     (
         {
@@ -59,8 +61,8 @@ GOLDEN = [
             "producer_epoch": 2,
             "base_sequence": 9,
         },
-        "0000000000000042 00000045 00000003 02 f3351834 0010 00000001 0000018bcfe56800 0000018bcfe56800"
-        "0000000000001267 0002 00000009 00000002 18 00 00 00 026b 0276 02 0268 0278 0c 00 01 02 01 01 00",
+        """0000000000000042 00000045 00000003 02 f3351834 0010 00000001 0000018bcfe56800 0000018bcfe56800
+        0000000000001267 0002 00000009 00000002 18 00 00 00 026b 0276 02 0268 0278 0c 00 01 02 01 01 00""",
     ),
 ]
 
@@ -75,8 +77,7 @@ COLUMNS = st.integers(1, 40).flatmap(
                 min_size=count,
                 max_size=count,
             ),
-            "timestamps_ms": st.integers(0, 2**45)
-            | st.lists(st.integers(0, 2**45), min_size=count, max_size=count),
+            "timestamps_ms": st.integers(0, 2**45) | st.lists(st.integers(0, 2**45), min_size=count, max_size=count),
         }
     )
 )
@@ -240,7 +241,9 @@ def test_a_transaction_marker_survives(control_type: int, epoch: int) -> None:
     assert decode_marker(Record(0, 0, key, value)) == (control_type, epoch)
 
 
-@pytest.mark.parametrize(("key", "value"), [(None, b"123456"), (b"1234", None), (b"123", b"123456"), (b"1234", b"12345")])
+@pytest.mark.parametrize(
+    ("key", "value"), [(None, b"123456"), (b"1234", None), (b"123", b"123456"), (b"1234", b"12345")]
+)
 def test_a_marker_that_is_too_short_is_corrupt(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(CorruptBatch):
         decode_marker(Record(0, 0, key, value))
@@ -383,7 +386,7 @@ def test_every_flipped_bit_that_the_crc_covers_is_caught(compression: Compressio
 def test_a_codec_that_kafka_does_not_have_is_corrupt() -> None:
     for codec in (5, 6, 7):
         batch = RecordBatch.at(encode_batch([b"v"], timestamps_ms=NOW, attributes=codec))
-        for use in (batch.records, batch.columns, batch.body, lambda: recompress(batch, Compression.GZIP)):
+        for use in (batch.records, batch.columns, batch.body, partial(recompress, batch, Compression.GZIP)):
             with pytest.raises(CorruptBatch, match=f"unknown compression {codec}"):
                 use()
 
@@ -402,7 +405,9 @@ def test_any_bytes_are_batches_or_corrupt(data: bytes) -> None:
 
 @settings(max_examples=200)
 @given(st.sampled_from(COMPRESSIONS), st.data())
-def test_a_body_of_any_bytes_under_a_good_crc_is_records_or_corrupt(compression: Compression, data: st.DataObject) -> None:
+def test_a_body_of_any_bytes_under_a_good_crc_is_records_or_corrupt(
+    compression: Compression, data: st.DataObject
+) -> None:
     good = bytearray(encode_batch([b"value"] * 30, timestamps_ms=NOW, compression=compression))
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(HEADER_SIZE, len(good) - 1))] = data.draw(st.integers(0, 255))
@@ -507,3 +512,23 @@ def test_an_independent_reader_sees_append_time_and_control_batches(reader: Any)
 def test_errors_of_this_module_are_all_ours() -> None:
     assert issubclass(UnsupportedMagic, CorruptBatch) and issubclass(CorruptBatch, LogstoreError)
     assert issubclass(InvalidRecord, ValueError)
+
+
+@pytest.mark.parametrize("values", [[b""], [b"v"], [b"v" * 5000], [b"a", b"", b"c" * 300] * 50])
+def test_a_plain_batch_is_what_the_general_encoder_writes(values: list[bytes]) -> None:
+    head, body = encode_plain(values, 1_700_000_000_000)
+    assert encode_batch(values, timestamps_ms=1_700_000_000_000)[PLACE.size :] == head + body
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.ZSTD])
+@pytest.mark.parametrize("offset", [0, 10, 11, 25, 39, 40])
+def test_records_from_an_offset_are_those_at_and_behind_it(compression: Compression, offset: int) -> None:
+    values = [b"%d" % number for number in range(30)]
+    batch = RecordBatch.at(encode_batch(values, timestamps_ms=5, base_offset=10, compression=compression))
+    assert list(batch.records_from(offset)) == [record for record in batch.records() if record.offset >= offset]
+
+
+def test_records_from_an_offset_in_a_batch_with_holes() -> None:
+    data = encode_batch([b"a", b"b"], timestamps_ms=5, base_offset=10, offset_deltas=[2, 7], last_offset_delta=9)
+    batch = RecordBatch.at(data)
+    assert [[record.offset for record in batch.records_from(offset)] for offset in (12, 13, 18)] == [[12, 17], [17], []]

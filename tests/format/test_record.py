@@ -23,16 +23,16 @@ from logstore.format.varint import encode_varint
 
 # (offset delta, timestamp delta, key, value, headers), its bytes
 GOLDEN: list[tuple[tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]], str]] = [
-    ((0, 0, None, None, ()), "0c" "00" "00" "00" "01" "01" "00"),
-    ((0, 0, None, b"", ()), "0c" "00" "00" "00" "01" "00" "00"),
-    ((0, 0, b"", b"", ()), "0c" "00" "00" "00" "00" "00" "00"),
-    ((0, 0, None, b"hello", ()), "16" "00" "00" "00" "01" "0a68656c6c6f" "00"),
-    ((1, 2, b"k", b"v", ()), "10" "00" "04" "02" "026b" "0276" "00"),
-    ((0, -1, b"k", None, ()), "0e" "00" "01" "00" "026b" "01" "00"),
-    ((64, 0, None, b"v", ()), "10" "00" "00" "8001" "01" "0276" "00"),
-    ((0, 0, None, None, (("h", b"x"),)), "14" "00" "00" "00" "01" "01" "02" "0268" "0278"),
-    ((0, 0, None, None, (("é", None), ("", b""))), "18" "00" "00" "00" "01" "01" "04" "04c3a9" "01" "00" "00"),
-    ((0, 0, None, b"a" * 64, ()), "8e01" "00" "00" "00" "01" "8001" + "61" * 64 + "00"),
+    ((0, 0, None, None, ()), "0c000000010100"),
+    ((0, 0, None, b"", ()), "0c000000010000"),
+    ((0, 0, b"", b"", ()), "0c000000000000"),
+    ((0, 0, None, b"hello", ()), "16000000010a68656c6c6f00"),
+    ((1, 2, b"k", b"v", ()), "10000402026b027600"),
+    ((0, -1, b"k", None, ()), "0e000100026b0100"),
+    ((64, 0, None, b"v", ()), "100000800101027600"),
+    ((0, 0, None, None, (("h", b"x"),)), "1400000001010202680278"),
+    ((0, 0, None, None, (("é", None), ("", b""))), "1800000001010404c3a9010000"),
+    ((0, 0, None, b"a" * 64, ()), "8e01000000018001" + "61" * 64 + "00"),
 ]
 
 VALUES = st.none() | st.binary(max_size=80)
@@ -109,7 +109,9 @@ def test_only_plain_bytes_take_the_fast_encoder() -> None:
 def test_both_decoders_give_back_any_records(
     rows: list[tuple[Any, ...]], base_offset: int, base_timestamp: int, append_time: int | None
 ) -> None:
-    body = encode_records([(delta, time, key, value, headers) for delta, (time, key, value, headers) in enumerate(rows)])
+    body = encode_records(
+        [(delta, time, key, value, headers) for delta, (time, key, value, headers) in enumerate(rows)]
+    )
     expected = [
         Record(base_offset + delta, base_timestamp + time if append_time is None else append_time, key, value, headers)
         for delta, (time, key, value, headers) in enumerate(rows)
@@ -256,7 +258,9 @@ def test_no_records_are_no_records() -> None:
 
 
 @settings(max_examples=400)
-@given(st.binary(max_size=60) | st.lists(st.sampled_from([0, 1, 2, 12, 14, 16, 0x80, 0xFF])).map(bytes), st.integers(0, 6))
+@given(
+    st.binary(max_size=60) | st.lists(st.sampled_from([0, 1, 2, 12, 14, 16, 0x80, 0xFF])).map(bytes), st.integers(0, 6)
+)
 def test_any_bytes_are_records_or_corrupt_and_both_decoders_agree(body: bytes, count: int) -> None:
     assert outcome(lambda: one_by_one(body, count)) == outcome(
         lambda: decode_columns(body, count, 0, 0, None).records()
@@ -279,3 +283,23 @@ def outcome(decode: Any) -> list[Record] | str:
         return list(decode())
     except CorruptBatch:
         return "corrupt"
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 57, 58, 8180, 8200]), st.integers(1, 600)), max_size=4))
+@example([(58, 600)])
+@settings(max_examples=30)
+def test_runs_of_records_of_one_size_are_found_where_they_end(runs: list[tuple[int, int]]) -> None:
+    values = [bytes([count % 251]) * size for size, count in runs for _ in range(count)]
+    body = encode_values(values) if values else b""
+    expected = one_by_one(body, len(values), 7, 9)
+    assert decode_columns(body, len(values), 7, 9, None).records() == expected
+    for first in {0, 1, len(values) // 2, len(values)}:
+        assert list(iterate_records(body, len(values), 7, 9, None, first)) == expected[first:]
+
+
+def test_a_run_of_records_does_not_go_on_into_one_that_is_cut_short() -> None:
+    body = encode_values([b"v" * 50] * 60)
+    with pytest.raises(CorruptBatch):
+        decode_columns(body[:-1], 60, 0, 0, None)
+    with pytest.raises(CorruptBatch):
+        decode_columns(body, 59, 0, 0, None)

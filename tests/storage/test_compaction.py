@@ -1,14 +1,16 @@
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import isfunction
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiokafka.record import MemoryRecords as AioKafkaRecords
+from aiokafka.record import MemoryRecords as AioKafkaRecords  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kafka.record import MemoryRecords as KafkaPythonRecords
+from kafka.record import MemoryRecords as KafkaPythonRecords  # type: ignore[import-untyped]
 
 from kafka_oracle import KafkaOracle
 from logstore.config import LONG_MAX, StoreConfig, TopicConfig
@@ -48,7 +50,7 @@ class Clock:
 class Keyed:
     """A compacted partition on a clock that a test moves, with every record that was ever appended to it."""
 
-    def __init__(self, directory: Path, **changes: object) -> None:
+    def __init__(self, directory: Path, **changes: Any) -> None:
         self.directory = directory / "keyed_0"
         self.directory.mkdir(exist_ok=True)
         self.config = TopicConfig(cleanup_policy=("compact",)).replace(changes)
@@ -67,7 +69,7 @@ class Keyed:
             assert self.log.close()
         self.log = self.open(self.log.recovery_point, is_clean)
 
-    def put(self, *pairs: tuple[bytes, bytes | None], **options: object) -> int:
+    def put(self, *pairs: tuple[bytes, bytes | None], **options: Any) -> int:
         """One batch; its base offset."""
         keys, values = zip(*pairs, strict=True)
         timestamps = options.pop("timestamps_ms", [self.clock.ms + index for index in range(len(pairs))])
@@ -121,7 +123,7 @@ def keyed(tmp_path: Path) -> Keyed:
 # ------------------------------------------------------------------------------------------------------- what is kept
 
 
-def test_the_latest_record_of_each_key_stays_at_its_offset(keyed: Keyed):
+def test_the_latest_record_of_each_key_stays_at_its_offset(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), (b"b", b"1"), (b"a", b"2"))
     keyed.put((b"c", b"1"), (b"b", b"2"))
     keyed.roll()
@@ -133,7 +135,7 @@ def test_the_latest_record_of_each_key_stays_at_its_offset(keyed: Keyed):
     keyed.check()
 
 
-def test_the_active_segment_is_left_alone_and_overrides_nothing_yet(keyed: Keyed):
+def test_the_active_segment_is_left_alone_and_overrides_nothing_yet(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"))
     keyed.roll()
     keyed.put((b"a", b"2"))
@@ -141,7 +143,7 @@ def test_the_active_segment_is_left_alone_and_overrides_nothing_yet(keyed: Keyed
     assert keyed.pairs() == [(0, b"a", b"1"), (1, b"a", b"2")]
 
 
-def test_a_batch_that_loses_nothing_is_copied_byte_by_byte(keyed: Keyed):
+def test_a_batch_that_loses_nothing_is_copied_byte_by_byte(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), (b"b", b"1"), compression=Compression.ZSTD)
     keyed.put((b"c", b"1"), (b"c", b"2"))
     keyed.roll()
@@ -152,7 +154,7 @@ def test_a_batch_that_loses_nothing_is_copied_byte_by_byte(keyed: Keyed):
     assert after[1] != before[1]
 
 
-def test_a_segment_that_loses_nothing_is_not_written_anew(keyed: Keyed):
+def test_a_segment_that_loses_nothing_is_not_written_anew(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"))
     keyed.roll()
     segment = keyed.log.view.segments[0]
@@ -162,7 +164,24 @@ def test_a_segment_that_loses_nothing_is_not_written_anew(keyed: Keyed):
     assert sorted(path.suffix for path in keyed.directory.glob("*0.log*")) == [".log"]
 
 
-def test_a_batch_keeps_its_place_and_the_deltas_of_what_stays(keyed: Keyed):
+def test_emptied_batches_that_stay_are_no_reason_to_write_a_segment_anew(keyed: Keyed) -> None:
+    keyed.put((b"a", b"1"), producer_id=7, producer_epoch=0, base_sequence=0)
+    keyed.put((b"b", b"1"))
+    keyed.put((b"a", b"1"))
+    keyed.roll()
+    keyed.put((b"a", b"2"))
+    keyed.roll()
+    keyed.log.config = keyed.config.replace({"segment.bytes": 220})
+    keyed.compact()
+    assert [header.record_count for header in keyed.headers()] == [0, 1, 0, 1]
+    segments = keyed.log.view.segments
+    assert keyed.compact().records_dropped == 0
+    keyed.cleaned_offset = 0
+    assert keyed.compact().records_dropped == 0
+    assert keyed.log.view.segments == segments
+
+
+def test_a_batch_keeps_its_place_and_the_deltas_of_what_stays(keyed: Keyed) -> None:
     times = [START + 50, START + 900, START + 20]
     keyed.put((b"a", b"1"), (b"b", b"1"), (b"c", b"1"), timestamps_ms=times)
     keyed.put((b"b", b"2"))
@@ -179,7 +198,7 @@ def test_a_batch_keeps_its_place_and_the_deltas_of_what_stays(keyed: Keyed):
     keyed.check()
 
 
-def test_records_without_a_key_go_once_the_policy_compacts(tmp_path: Path):
+def test_records_without_a_key_go_once_the_policy_compacts(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, cleanup_policy="delete")
     keyed.put((b"a", b"1"))
     keyed.log.append([b"no key"])
@@ -190,7 +209,7 @@ def test_records_without_a_key_go_once_the_policy_compacts(tmp_path: Path):
 
 
 @pytest.mark.parametrize("compression", list(Compression))
-def test_every_compression_is_kept(keyed: Keyed, compression: Compression):
+def test_every_compression_is_kept(keyed: Keyed, compression: Compression) -> None:
     pairs = [(b"key %d" % (number % 40), b"value %d " % number * 10) for number in range(100)]
     keyed.put(*pairs, compression=compression)
     keyed.put((b"key 5", None), compression=compression)
@@ -201,7 +220,7 @@ def test_every_compression_is_kept(keyed: Keyed, compression: Compression):
     keyed.check()
 
 
-def test_log_append_times_stay(tmp_path: Path):
+def test_log_append_times_stay(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, message_timestamp_type="LogAppendTime")
     keyed.clock.ms += 77
     keyed.put((b"a", b"1"), (b"b", None), (b"a", b"2"), timestamps_ms=5)
@@ -215,7 +234,7 @@ def test_log_append_times_stay(tmp_path: Path):
     keyed.check()
 
 
-def test_headers_and_large_values_stay_as_they_are(keyed: Keyed):
+def test_headers_and_large_values_stay_as_they_are(keyed: Keyed) -> None:
     headers = [(("a", b"1"), ("b", None)), (), (("c", b"x" * 1000),)]
     values = [b"v" * 300_000, None, b""]
     keyed.log.append(values, keys=[b"x", b"y", b"z"], headers=headers, timestamps_ms=[START, START + 99, START])
@@ -230,7 +249,7 @@ def test_headers_and_large_values_stay_as_they_are(keyed: Keyed):
 # -------------------------------------------------------------------------------------------------------- tombstones
 
 
-def test_a_tombstone_gets_a_horizon_and_goes_with_the_first_compaction_behind_it(tmp_path: Path):
+def test_a_tombstone_gets_a_horizon_and_goes_with_the_first_compaction_behind_it(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, delete_retention_ms=1000)
     keyed.put((b"a", b"1"), (b"b", b"1"))
     keyed.put((b"a", None), (b"c", b"1"), timestamps_ms=[START + 5, START + 3])
@@ -258,7 +277,7 @@ def test_a_tombstone_gets_a_horizon_and_goes_with_the_first_compaction_behind_it
     keyed.check()
 
 
-def test_a_tombstone_that_a_later_value_overrides_goes_at_once(keyed: Keyed):
+def test_a_tombstone_that_a_later_value_overrides_goes_at_once(keyed: Keyed) -> None:
     keyed.put((b"a", None))
     keyed.put((b"a", b"1"))
     keyed.roll()
@@ -266,7 +285,7 @@ def test_a_tombstone_that_a_later_value_overrides_goes_at_once(keyed: Keyed):
     assert keyed.pairs() == [(1, b"a", b"1")]
 
 
-def test_tombstones_for_ever_have_a_horizon_that_fits(tmp_path: Path):
+def test_tombstones_for_ever_have_a_horizon_that_fits(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, delete_retention_ms=LONG_MAX)
     keyed.put((b"a", None))
     keyed.roll()
@@ -278,7 +297,7 @@ def test_tombstones_for_ever_have_a_horizon_that_fits(tmp_path: Path):
 # ----------------------------------------------------------------------------------------- producers and transactions
 
 
-def test_an_emptied_batch_stays_while_it_holds_its_producers_last_sequence(keyed: Keyed):
+def test_an_emptied_batch_stays_while_it_holds_its_producers_last_sequence(keyed: Keyed) -> None:
     for sequence in range(3):
         keyed.put((b"a", b"%d" % sequence), producer_id=7, producer_epoch=2, base_sequence=sequence)
     keyed.put((b"a", b"3"))
@@ -297,7 +316,7 @@ def test_an_emptied_batch_stays_while_it_holds_its_producers_last_sequence(keyed
     assert not keyed.log.append([b"x"], keys=[b"a"], producer_id=7, producer_epoch=2, base_sequence=3).is_duplicate
 
 
-def test_a_producer_that_is_forgotten_keeps_no_batch(keyed: Keyed):
+def test_a_producer_that_is_forgotten_keeps_no_batch(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), producer_id=7, producer_epoch=0, base_sequence=0)
     keyed.put((b"a", b"2"))
     keyed.roll()
@@ -306,7 +325,7 @@ def test_a_producer_that_is_forgotten_keeps_no_batch(keyed: Keyed):
     assert [header.base_offset for header in keyed.headers()] == [1]
 
 
-def test_the_last_batch_of_a_new_segment_stays_if_emptied(keyed: Keyed):
+def test_the_last_batch_of_a_new_segment_stays_if_emptied(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"))
     keyed.put((b"b", b"1"))
     keyed.roll()
@@ -342,7 +361,7 @@ def end_transaction(keyed: Keyed, producer_id: int, control_type: int) -> None:
     )
 
 
-def test_an_aborted_value_overrides_nothing_and_goes_while_its_marker_stays(keyed: Keyed):
+def test_an_aborted_value_overrides_nothing_and_goes_while_its_marker_stays(keyed: Keyed) -> None:
     keyed.put((b"a", b"committed"))
     transactional(keyed, b"a", b"aborted", 7, 0)  # offset 1
     transactional(keyed, b"b", b"by another", 8, 0)
@@ -357,7 +376,7 @@ def test_an_aborted_value_overrides_nothing_and_goes_while_its_marker_stays(keye
     assert [header.base_offset for header in keyed.headers() if header.is_control] == [3, 4, 6]
 
 
-def test_nothing_from_the_first_open_transaction_on_is_compacted(keyed: Keyed):
+def test_nothing_from_the_first_open_transaction_on_is_compacted(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"))
     keyed.put((b"a", b"2"))
     keyed.roll()
@@ -375,7 +394,7 @@ def test_nothing_from_the_first_open_transaction_on_is_compacted(keyed: Keyed):
 # ------------------------------------------------------------------------------------------------ segments and memory
 
 
-def test_small_segments_become_one_within_segment_bytes(tmp_path: Path):
+def test_small_segments_become_one_within_segment_bytes(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, segment_bytes=1000)
     for number in range(40):
         keyed.put((b"key %d" % number, b"v" * 100))
@@ -392,7 +411,7 @@ def test_small_segments_become_one_within_segment_bytes(tmp_path: Path):
     keyed.check()
 
 
-def test_indexes_of_a_new_segment_are_those_of_its_log(tmp_path: Path):
+def test_indexes_of_a_new_segment_are_those_of_its_log(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, index_interval_bytes=200)
     for number in range(200):
         keyed.put((b"key %d" % (number % 60), b"v" * 50), timestamps_ms=[START + number])
@@ -408,7 +427,7 @@ def test_indexes_of_a_new_segment_are_those_of_its_log(tmp_path: Path):
     assert found is not None and found.offset == 170
 
 
-def test_a_map_too_small_for_all_keys_is_gone_on_with_in_the_next_run(tmp_path: Path):
+def test_a_map_too_small_for_all_keys_is_gone_on_with_in_the_next_run(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, segment_bytes=2000)
     for turn in range(4):
         keyed.put(*[(b"%d" % number, b"%d" % turn) for number in range(50)])
@@ -422,7 +441,7 @@ def test_a_map_too_small_for_all_keys_is_gone_on_with_in_the_next_run(tmp_path: 
     assert [(offset, value) for offset, _, value in keyed.pairs()] == [(150 + number, b"3") for number in range(50)]
 
 
-def test_one_run_gets_on_with_a_map_of_a_single_key(keyed: Keyed):
+def test_one_run_gets_on_with_a_map_of_a_single_key(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), (b"a", None), (b"b", b"1"), (b"b", None))
     keyed.roll()
     assert keyed.compact(map_size_bytes=1).cleaned_offset == 2
@@ -436,7 +455,7 @@ def test_one_run_gets_on_with_a_map_of_a_single_key(keyed: Keyed):
 # --------------------------------------------------------------------------------------------- others at the same time
 
 
-def test_views_taken_before_go_on_reading_what_they_saw(tmp_path: Path):
+def test_views_taken_before_go_on_reading_what_they_saw(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, file_delete_delay_ms=1000)
     views = []
     for turn in range(3):  # the retired files of one compaction are in the way of the next one's
@@ -456,6 +475,15 @@ def test_views_taken_before_go_on_reading_what_they_saw(tmp_path: Path):
     keyed.check()
 
 
+def test_a_flush_that_began_before_a_segment_was_retired_does_not_fail(keyed: Keyed) -> None:
+    keyed.put((b"a", b"1"), (b"a", b"2"))
+    keyed.roll()
+    segment = keyed.log.view.segments[0]
+    keyed.compact()
+    segment.sync()
+    segment.sync_indexes()
+
+
 class During:
     """A ``should_stop`` that does something when it is asked for the n-th time."""
 
@@ -470,7 +498,7 @@ class During:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_a_log_cut_during_a_compaction_keeps_what_is_the_latest_now(tmp_path: Path, turn: int):
+def test_a_log_cut_during_a_compaction_keeps_what_is_the_latest_now(tmp_path: Path, turn: int) -> None:
     keyed = Keyed(tmp_path, segment_bytes=250)
     for number in range(12):
         keyed.put((b"key %d" % (number % 4), b"v" * 50))
@@ -478,24 +506,21 @@ def test_a_log_cut_during_a_compaction_keeps_what_is_the_latest_now(tmp_path: Pa
 
     def cut() -> None:
         keyed.log.truncate_to(6)
-        keyed.written = {offset: record for offset, record in keyed.written.items() if offset < 6}
+        keyed.written = {record.offset: record for record in keyed.records()}  # what is the latest from now on
 
     during = During(turn, cut)
-    before = [segment.base_offset for segment in keyed.log.view.segments]
     keyed.compact(should_stop=during)
     assert during.turns_left <= 0
-    assert len(before) > 5
-    # What was swapped before the cut had lost its old values rightly; nothing was lost after it.
-    if turn <= 4:
-        keyed.check()
+    keyed.check()
     keyed.put((b"key 0", b"again"))
     keyed.roll()
     keyed.compact()
+    keyed.check()
     assert list(keyed.directory.glob("*.cleaned")) == []
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_segments_that_go_during_a_compaction_do_not_come_back(tmp_path: Path, turn: int):
+def test_segments_that_go_during_a_compaction_do_not_come_back(tmp_path: Path, turn: int) -> None:
     keyed = Keyed(tmp_path, segment_bytes=250, cleanup_policy="compact,delete", retention_ms=1000)
     for number in range(12):
         keyed.put((b"key %d" % (number % 4), b"v" * 50))
@@ -517,7 +542,7 @@ def test_segments_that_go_during_a_compaction_do_not_come_back(tmp_path: Path, t
     assert list(keyed.directory.glob("*.cleaned")) == []
 
 
-def test_appends_and_a_higher_log_start_during_a_compaction_are_kept(keyed: Keyed):
+def test_appends_and_a_higher_log_start_during_a_compaction_are_kept(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), (b"b", b"1"))
     keyed.put((b"a", b"2"))
     keyed.roll()
@@ -534,7 +559,7 @@ def test_appends_and_a_higher_log_start_during_a_compaction_are_kept(keyed: Keye
 
 
 @pytest.mark.parametrize("turn", range(1, 6))
-def test_a_compaction_that_is_stopped_leaves_the_log_whole(tmp_path: Path, turn: int):
+def test_a_compaction_that_is_stopped_leaves_the_log_whole(tmp_path: Path, turn: int) -> None:
     keyed = Keyed(tmp_path, segment_bytes=250)
     for number in range(12):
         keyed.put((b"key %d" % (number % 4), b"v" * 50 if number < 11 else None))
@@ -548,7 +573,7 @@ def test_a_compaction_that_is_stopped_leaves_the_log_whole(tmp_path: Path, turn:
     keyed.check()
 
 
-def test_a_log_closed_during_a_compaction_is_left_to_the_next_opening(keyed: Keyed):
+def test_a_log_closed_during_a_compaction_is_left_to_the_next_opening(keyed: Keyed) -> None:
     keyed.put((b"a", b"1"), (b"a", b"2"))
     keyed.roll()
     with pytest.raises(Closed):
@@ -567,7 +592,7 @@ def damage(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_damaged_group_is_left_and_reported_and_keeps_later_tombstones(tmp_path: Path):
+def test_a_damaged_group_is_left_and_reported_and_keeps_later_tombstones(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, segment_bytes=200, delete_retention_ms=0)
     keyed.put((b"x", b"0"), (b"x", b"1"), (b"pad", b"v" * 100))
     keyed.roll()
@@ -600,6 +625,10 @@ def test_a_damaged_group_is_left_and_reported_and_keeps_later_tombstones(tmp_pat
 
 
 # ------------------------------------------------------------------------------------------------------------ crashes
+
+
+# Between two of these, nothing on the disk changes.
+EFFECTS = {"open_file", "write_file", "write_at", "write_pieces_at", "truncate", "sync", "rename", "unlink", "sync_dir"}
 
 
 class Killed(BaseException):
@@ -636,7 +665,7 @@ def each_file_call(act: Callable[[int, str], None]) -> Iterator[list[str]]:
 def dirty_log(directory: Path) -> Keyed:
     """Two compactions' worth: tombstones that are due to go, values under them, groups of several segments."""
     keyed = Keyed(directory, segment_bytes=700, delete_retention_ms=100, index_interval_bytes=100)
-    for number in range(20):
+    for number in range(12):
         keyed.put((b"key %d" % (number % 5), b"%d" % number * 20), (b"once %d" % number, b"v"))
         if number % 3 == 2:
             keyed.roll()
@@ -644,7 +673,7 @@ def dirty_log(directory: Path) -> Keyed:
     keyed.put((b"key 3", None))
     keyed.roll()
     keyed.compact()
-    for number in range(6):
+    for number in range(4):
         keyed.put((b"key %d" % (number % 3), None if number % 2 else b"new" * 30))
         keyed.put((b"once %d" % number, None))
         keyed.roll()
@@ -663,14 +692,14 @@ def copy_of(keyed: Keyed, target: Path) -> Keyed:
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_file_call_of_a_compaction_loses_nothing_and_revives_nothing(tmp_path: Path):
+def test_a_kill_at_any_file_call_of_a_compaction_loses_nothing_and_revives_nothing(tmp_path: Path) -> None:
     original = dirty_log(tmp_path)
     original.log.close()
     trial = copy_of(original, tmp_path / "trial")
     with each_file_call(lambda number, name: None) as calls:
         trial.compact()
     assert calls.count("rename") > 10
-    for kill_at in range(len(calls)):
+    for kill_at in [number for number, name in enumerate(calls) if name in EFFECTS]:
         keyed = copy_of(original, tmp_path / str(kill_at))
 
         def kill(number: int, name: str, at: int = kill_at) -> None:
@@ -683,7 +712,8 @@ def test_a_kill_at_any_file_call_of_a_compaction_loses_nothing_and_revives_nothi
         keyed.log = keyed.open(recovery_point, is_clean=False)
         assert keyed.log.damages == ()
         assert keyed.log.log_end_offset == original.log.log_end_offset
-        assert [name for name in map(str, keyed.directory.iterdir()) if name.endswith((".swap", ".cleaned"))] == []
+        left_over = {".swap", ".cleaned", ".deleted", ".tmp"}
+        assert [path for path in keyed.directory.iterdir() if path.suffix in left_over] == []
         keyed.check()
         keyed.compact()
         keyed.check()
@@ -691,17 +721,40 @@ def test_a_kill_at_any_file_call_of_a_compaction_loses_nothing_and_revives_nothi
         shutil.rmtree(keyed.directory)
 
 
+def test_an_index_that_a_kill_left_behind_is_not_taken_for_the_new_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = Keyed(tmp_path, index_interval_bytes=0)
+    for number in range(60):  # batches of one size: what the old index points at would be batches in the new log too
+        keyed.put((b"%02d" % (number % 20 if number % 2 else number + 40), b"v"))
+    keyed.roll()
+    unlink = files.unlink
+
+    def kill(path: Path) -> None:
+        if path.suffix == ".index":
+            raise Killed(path)
+        unlink(path)
+
+    monkeypatch.setattr(files, "unlink", kill)
+    with pytest.raises(Killed):
+        keyed.compact()
+    monkeypatch.undo()
+    names = {path.name for path in keyed.directory.iterdir()}
+    assert names >= {f"{0:020d}.index", f"{0:020d}.log.swap", f"{0:020d}.log.deleted"}
+    keyed.log = keyed.open(keyed.log.log_end_offset, is_clean=False)
+    assert len(keyed.records()) < 60
+    keyed.check()
+
+
 @pytest.mark.slow
-def test_a_full_disk_at_any_file_call_leaves_the_log_as_it_was_or_to_be_opened_anew(tmp_path: Path):
+def test_a_full_disk_at_any_file_call_leaves_the_log_as_it_was_or_to_be_opened_anew(tmp_path: Path) -> None:
     original = dirty_log(tmp_path)
     original.log.close()
     trial = copy_of(original, tmp_path / "trial")
     with each_file_call(lambda number, name: None) as calls:
         trial.compact()
     outcomes = set()
-    for fail_at, name in enumerate(calls):
-        if name not in {"write_at", "write_pieces_at", "open_file", "rename", "write_file", "sync", "sync_dir"}:
-            continue
+    for fail_at in [number for number, name in enumerate(calls) if name in EFFECTS - {"unlink", "truncate"}]:
         keyed = copy_of(original, tmp_path / str(fail_at))
 
         def fail(number: int, name: str, at: int = fail_at) -> None:
@@ -737,7 +790,7 @@ def infos(*sizes: int, age_ms: int = 10_000) -> list[SegmentInfo]:
     ]
 
 
-def planned(segments: list[SegmentInfo], cleaned_offset: int = 0, **changes: object) -> Plan:
+def planned(segments: list[SegmentInfo], cleaned_offset: int = 0, **changes: Any) -> Plan:
     facts = {
         name: changes.pop(name)
         for name in ("log_start_offset", "high_watermark", "first_unstable_offset", "first_timestamps_ms")
@@ -766,11 +819,11 @@ def planned(segments: list[SegmentInfo], cleaned_offset: int = 0, **changes: obj
         ({"min_compaction_lag_ms": 50_000, "cleaned_offset": 20}, (20, 20, 200, 0)),
     ],
 )
-def test_what_is_dirty(facts: Mapping[str, object], expected: tuple[int, ...]):
+def test_what_is_dirty(facts: Mapping[str, Any], expected: tuple[int, ...]) -> None:
     assert planned(infos(100, 100, 100, 100, 77), **facts)[:4] == expected
 
 
-def test_a_log_is_due_above_the_dirty_ratio_and_never_without_dirt():
+def test_a_log_is_due_above_the_dirty_ratio_and_never_without_dirt() -> None:
     config = TopicConfig(cleanup_policy=("compact",), min_cleanable_dirty_ratio=0.5)
     assert not planned(infos(100, 100, 1), 10).is_due(config)
     assert planned(infos(100, 101, 1), 10).is_due(config)
@@ -781,7 +834,7 @@ def test_a_log_is_due_above_the_dirty_ratio_and_never_without_dirt():
     assert not planned(infos(100, 101, 1), 10).is_due(config.replace({"cleanup.policy": "delete"}))
 
 
-def test_a_record_older_than_the_maximal_lag_makes_the_log_due():
+def test_a_record_older_than_the_maximal_lag_makes_the_log_due() -> None:
     segments = infos(100, 100, 10, 77)
     config = TopicConfig(cleanup_policy=("compact",), max_compaction_lag_ms=5000)
     times = {0: START - 90_000, 10: START - 50_000, 20: START - 5000}
@@ -791,7 +844,7 @@ def test_a_record_older_than_the_maximal_lag_makes_the_log_due():
     assert not planned(segments, 30, max_compaction_lag_ms=5000, first_timestamps_ms=times).is_due(config)
 
 
-def test_the_facts_of_a_log_decide(tmp_path: Path):
+def test_the_facts_of_a_log_decide(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, min_cleanable_dirty_ratio=0.6, max_compaction_lag_ms=5000)
     keyed.put((b"a", b"1" * 100))
     keyed.roll()
@@ -806,7 +859,7 @@ def test_the_facts_of_a_log_decide(tmp_path: Path):
     assert result is not None and result.cleaned_offset == 2 and result.records_dropped == 1
 
 
-def test_a_log_that_was_cut_is_dirty_from_there(keyed: Keyed):
+def test_a_log_that_was_cut_is_dirty_from_there(keyed: Keyed) -> None:
     for number in range(6):
         keyed.put((b"a", b"%d" % number))
         keyed.roll()
@@ -844,8 +897,8 @@ STEPS = st.lists(
 @settings(max_examples=150)
 @given(steps=STEPS, segment_bytes=st.sampled_from([150, 600, 100_000]))
 def test_any_history_keeps_the_latest_of_each_key(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, ...]], segment_bytes: int
-):
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]], segment_bytes: int
+) -> None:
     directory = tmp_path_factory.mktemp("model")
     keyed = Keyed(directory, segment_bytes=segment_bytes, delete_retention_ms=100, index_interval_bytes=64)
     for step, *arguments in steps:
@@ -881,6 +934,7 @@ def cleaned_log(directory: Path, compression: Compression) -> Keyed:
         keyed.put(*pairs[first : first + 9], compression=compression)
         keyed.clock.ms += 1000
     keyed.put((b"key 1", b"x"), producer_id=7, producer_epoch=0, base_sequence=0)
+    keyed.clock.ms += 1000
     keyed.put((b"key 1", b"y"))
     keyed.roll()
     keyed.compact()
@@ -889,7 +943,7 @@ def cleaned_log(directory: Path, compression: Compression) -> Keyed:
 
 @pytest.mark.parametrize("compression", list(Compression))
 @pytest.mark.parametrize("reader", [AioKafkaRecords, KafkaPythonRecords])
-def test_kafka_clients_read_a_compacted_file_as_we_do(tmp_path: Path, reader: type, compression: Compression):
+def test_kafka_clients_read_a_compacted_file_as_we_do(tmp_path: Path, reader: type, compression: Compression) -> None:
     keyed = cleaned_log(tmp_path, compression)
     headers = keyed.headers()
     assert any(header.attributes & DELETE_HORIZON for header in headers)
@@ -904,13 +958,14 @@ def test_kafka_clients_read_a_compacted_file_as_we_do(tmp_path: Path, reader: ty
 
 
 @pytest.mark.kafka
-def test_kafka_finds_nothing_wrong_with_a_compacted_segment(tmp_path: Path, kafka: KafkaOracle):
+def test_kafka_finds_nothing_wrong_with_a_compacted_segment(tmp_path: Path, kafka: KafkaOracle) -> None:
     keyed = cleaned_log(tmp_path, Compression.LZ4)
     segment = keyed.log.view.segments[0]
     dump = kafka.dump_log_segments(*segment.paths)
-    assert dump.problems == []
+    holes = re.compile(r"Non-consecutive offsets in .*|  \d+ is followed by \d+")
+    assert [problem for problem in dump.problems if not holes.fullmatch(problem)] == []
     ours = [(record.offset, record.timestamp_ms) for record in keyed.records()]
     assert [(record.offset, record.timestamp_ms) for record in dump.records()] == ours
-    horizons = [int(batch["deleteHorizonMs"]) for batch in dump.batches() if "deleteHorizonMs" in batch]
+    horizons = [int(horizon) for horizon in re.findall(r"deleteHorizonMs: OptionalLong\[(\d+)\]", dump.output)]
     assert horizons == [header.base_timestamp for header in keyed.headers() if header.attributes & DELETE_HORIZON]
     assert horizons

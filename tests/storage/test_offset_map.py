@@ -10,10 +10,10 @@ def put(offset_map: OffsetMap, keys: list[bytes], first_offset: int) -> int:
 
 
 def latest(offset_map: OffsetMap, *keys: bytes) -> list[int]:
-    return offset_map.latest(digest_keys(keys)).tolist()
+    return list(map(int, offset_map.latest(digest_keys(keys))))
 
 
-def test_it_holds_what_a_dict_holds():
+def test_it_holds_what_a_dict_holds() -> None:
     generator = random.Random(4711)
     offset_map, model = OffsetMap(1 << 20, 10_000), {}
     offset = 0
@@ -28,20 +28,20 @@ def test_it_holds_what_a_dict_holds():
     assert latest(offset_map, *asked) == [model.get(key, -1) for key in asked]
 
 
-def test_a_key_twice_in_one_put_has_its_last_offset():
+def test_a_key_twice_in_one_put_has_its_last_offset() -> None:
     offset_map = OffsetMap(1024, 10)
     assert put(offset_map, [b"a", b"b", b"a", b"a", b"c"], 7) == 5
     assert latest(offset_map, b"a", b"b", b"c", b"d") == [10, 8, 11, -1]
     assert len(offset_map) == 3
 
 
-def test_offset_0_and_the_empty_key_are_as_good_as_others():
+def test_offset_0_and_the_empty_key_are_as_good_as_others() -> None:
     offset_map = OffsetMap(1024, 10)
     put(offset_map, [b""], 0)
     assert latest(offset_map, b"", b"\0") == [0, -1]
 
 
-def test_a_full_map_takes_known_keys_up_to_the_first_new_one():
+def test_a_full_map_takes_known_keys_up_to_the_first_new_one() -> None:
     offset_map = OffsetMap(10 * SLOT_SIZE, 1000)
     assert offset_map.capacity == 7
     keys = [b"%d" % number for number in range(6)]
@@ -53,7 +53,7 @@ def test_a_full_map_takes_known_keys_up_to_the_first_new_one():
     assert len(offset_map) == 7
 
 
-def test_it_is_no_larger_than_the_keys_that_there_can_be():
+def test_it_is_no_larger_than_the_keys_that_there_can_be() -> None:
     assert OffsetMap(1 << 30, 3).capacity >= 3
     assert OffsetMap(1 << 30, 3)._slot_count < 10
     assert OffsetMap(1, 3).capacity == 1  # enough to get on, one key at a time

@@ -287,9 +287,11 @@ def test_batches_are_stored_in_the_compression_that_the_topic_asks_for(
     tmp_path: Path, setting: str, sent: Compression
 ) -> None:
     log = open_log(tmp_path / "t_0", compression_type=setting)
-    expected = {"producer": sent, "uncompressed": Compression.NONE}.get(setting) or Compression[setting.upper()] if (
-        setting not in ("producer", "uncompressed")
-    ) else {"producer": sent, "uncompressed": Compression.NONE}[setting]
+    expected = (
+        {"producer": sent, "uncompressed": Compression.NONE}.get(setting) or Compression[setting.upper()]
+        if (setting not in ("producer", "uncompressed"))
+        else {"producer": sent, "uncompressed": Compression.NONE}[setting]
+    )
     log.append(numbered(0, 50), compression=sent)
     log.append_batches(encode_batch(numbered(50, 50), timestamps_ms=NOW, compression=sent))
     assert [batch.header.compression for batch in log.batches(0)] == [expected] * 2
@@ -686,7 +688,9 @@ def test_closing_wakes_those_who_wait(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ idempotent producers
 
 
-def send(log: PartitionLog, sequence: int, count: int = 1, epoch: int = 0, durability: Durability = Durability.OS) -> Any:
+def send(
+    log: PartitionLog, sequence: int, count: int = 1, epoch: int = 0, durability: Durability = Durability.OS
+) -> Any:
     return log.append(
         numbered(sequence, count), producer_id=9, producer_epoch=epoch, base_sequence=sequence, durability=durability
     )

@@ -39,6 +39,16 @@ def reads(log: PartitionLog) -> list[Any]:
     ]
 
 
+def read_until_error(log: PartitionLog) -> tuple[list[bytes | None], LogstoreError | None]:
+    """The values from the start on, and the error that ended the reading, if one did."""
+    seen: list[bytes | None] = []
+    try:
+        seen.extend(record.value for record in log.records(log.log_start_offset))
+    except LogstoreError as error:
+        return seen, error
+    return seen, None
+
+
 def crash_copy(log: PartitionLog, target: Path) -> Path:
     """The directory as it would be found if the process ended now."""
     shutil.copytree(log.directory, target)
@@ -132,12 +142,9 @@ def test_a_flipped_bit_with_valid_data_after_it_is_reported_and_never_cut(tmp_pa
             (found,) = again.damages
             assert (found.damage.position, found.damage.size, found.damage.next_offset) == (start, end - start, 6)
             assert again.log_end_offset == 10
-            seen = []
-            with pytest.raises(DamagedLog) as caught:
-                for record in again.records(0):
-                    seen.append(record.value)
-            assert seen == numbered(0, 4)
-            assert caught.value.position == start and caught.value.next_offset == 6
+            seen, error = read_until_error(again)
+            assert seen == numbered(0, 4) and isinstance(error, DamagedLog)
+            assert error.position == start and error.next_offset == 6
             assert values(again, 6) == numbered(6, 4)
             for lost in (4, 5):
                 with pytest.raises(DamagedLog):
@@ -363,13 +370,9 @@ def test_a_clean_shutdown_whose_tail_disagrees_is_walked(tmp_path: Path, lie: st
         os.truncate(last, last.stat().st_size - 3)
     again = open_log(log.directory, **SETTINGS, is_clean=True, recovery_point=recovery_point)
     whole = 38 if lie == "a file cut short" else 40
-    seen = []
-    try:
-        for record in again.records(0):
-            seen.append(record.value)
-    except LogstoreError as error:
-        assert isinstance(error, (DamagedLog, OffsetGap)) and lie in ("an end too high", "a file cut short")
+    seen, error = read_until_error(again)
     assert seen == numbered(0, whole, 20)
+    assert isinstance(error, DamagedLog | OffsetGap) == (lie in ("an end too high", "a file cut short"))
     end = again.append([b"next"]).base_offset
     assert end == max(40, recovery_point)
     assert values(again, end) == [b"next"]
@@ -410,9 +413,9 @@ def test_recovery_that_was_interrupted_anywhere_can_be_done_again(
             for name in changes:
                 real = getattr(files, name)
 
-                def interrupt(*arguments: Any, _real: Any = real, **named: Any) -> Any:
-                    left[0] -= 1
-                    if left[0] < 0:
+                def interrupt(*arguments: Any, _real: Any = real, _left: list[int] = left, **named: Any) -> Any:
+                    _left[0] -= 1
+                    if _left[0] < 0:
                         raise Interrupted
                     return _real(*arguments, **named)
 

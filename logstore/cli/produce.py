@@ -1,0 +1,218 @@
+"""``logstore produce``: lines become records."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from logstore.cli.main import WRONG_USE
+from logstore.cli.options import data_option, emit_json, json_option, progress_bar
+from logstore.cli.text import show_size
+from logstore.client.partitioner import partition_for_key
+from logstore.errors import InvalidArgument, InvalidRecord, LogstoreError, RecordTooLarge, UnknownTopic
+from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
+from logstore.storage.durability import Durability
+from logstore.storage.partition import PartitionLog
+from logstore.storage.topics import TopicDescription
+from logstore.store import Store
+from logstore.store import open as open_store
+
+_CODECS = [codec.name.lower() for codec in Compression]
+
+
+class _Producer:
+    """Appends lines to a topic's partitions, and counts."""
+
+    def __init__(
+        self, logs: list[PartitionLog], separator: bytes | None, compression: Compression, durability: Durability
+    ) -> None:
+        self.logs, self.separator, self.compression, self.durability = logs, separator, compression, durability
+        self.line_count = self.batch_count = self.record_size = 0
+        self.starts = [log.log_end_offset for log in self.logs]
+        self.start_sizes = [log.view.size for log in self.logs]
+        self._next = 0  # the partition that lines without a key go to: another one for each batch
+
+    def send(self, lines: list[bytes]) -> None:
+        """Raises InvalidRecord, which names the line; those before it are appended."""
+        if self.separator is None:
+            self._append(self._take_turn(), lines, None, self.line_count)
+        else:
+            self._send_keyed(lines, self.separator)
+        self.line_count += len(lines)
+        self.record_size += sum(map(len, lines))
+
+    def _send_keyed(self, lines: list[bytes], separator: bytes) -> None:
+        keys: dict[int, list[bytes]] = {}
+        values: dict[int, list[bytes]] = {}
+        keyless = None
+        for number, line in enumerate(lines, self.line_count + 1):
+            key, found, value = line.partition(separator)
+            if not found:
+                keyless = number
+                break
+            partition = partition_for_key(key, len(self.logs))
+            keys.setdefault(partition, []).append(key)
+            values.setdefault(partition, []).append(value)
+        for partition, part in values.items():
+            self._append(self.logs[partition], part, keys[partition], None)
+        if keyless is not None:
+            raise InvalidRecord(f"line {keyless} has no key: {separator!r} is not in it")
+
+    def _take_turn(self) -> PartitionLog:
+        log = self.logs[self._next]
+        self._next = (self._next + 1) % len(self.logs)
+        return log
+
+    def _append(self, log: PartitionLog, values: list[bytes], keys: list[bytes] | None, first: int | None) -> None:
+        try:
+            log.append(values, keys=keys, compression=self.compression, durability=self.durability)
+            self.batch_count += 1
+        except RecordTooLarge as error:
+            if len(values) == 1:
+                where = "a line" if first is None else f"line {first + 1}"
+                raise InvalidRecord(f"{where} is too long: {error}") from None
+            # Short lines take more room as records: two smaller batches then.
+            half = len(values) // 2
+            self._append(log, values[:half], keys and keys[:half], first)
+            self._append(log, values[half:], keys and keys[half:], None if first is None else first + half)
+
+    @property
+    def appended_count(self) -> int:
+        return sum(log.log_end_offset - start for log, start in zip(self.logs, self.starts))
+
+    @property
+    def stored_size(self) -> int:
+        return sum(log.view.size - start for log, start in zip(self.logs, self.start_sizes))
+
+
+@click.command()
+@click.argument("topic")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--key-separator", metavar="TEXT", help="What ends a line's key. Without it, records have no keys.")
+@click.option(
+    "--compression", type=click.Choice(_CODECS), default="none", show_default=True, help="The batches' codec."
+)
+@click.option("--partitions", type=int, metavar="COUNT", help="For a topic that is to be created: how many.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=256 << 10,
+    show_default=True,
+    metavar="BYTES",
+    help="How many bytes are read at a time; their lines are a batch.",
+)
+@click.option(
+    "--durability",
+    type=click.Choice([level.value for level in Durability]),
+    default="os",
+    show_default=True,
+    help="fsync: each batch is on the disk before the next is read. os: all of them are at the end.",
+)
+@json_option("The summary as one JSON object.")
+@data_option
+def produce(
+    topic: str,
+    file: BinaryIO,
+    key_separator: str | None,
+    compression: str,
+    partitions: int | None,
+    batch_size: int,
+    durability: str,
+    as_json: bool,
+    data: Path,
+) -> int:
+    """Append the lines of FILE, or of stdin, to TOPIC: a record each, byte for byte, without the line feed.
+
+    A topic that is missing is created. Lines go to partitions by their key, as with Kafka's clients, else batch by
+    batch in turn. Lines that come slowly, as from tail -f, are appended as they come. A summary is printed at the end.
+
+    \b
+    Examples:
+      logstore produce logs /var/log/dpkg.log --compression zstd
+      tail -f app.log | logstore produce app --durability fsync
+      printf 'customer-7:book\\n' | logstore produce orders --key-separator : --partitions 3
+    """
+    started_s = time.monotonic()
+    if key_separator == "":
+        raise InvalidArgument("--key-separator", key_separator, "give at least one character")
+    separator = None if key_separator is None else key_separator.encode()
+    failed: LogstoreError | None = None
+    with open_store(data) as store:
+        found = _topic(store, topic, partitions)
+        logs = [store.log(topic, number) for number in range(found.partitions)]
+        producer = _Producer(logs, separator, Compression.parse(compression), Durability(durability))
+        with progress_bar(f"produce {topic}", _size(file), hidden=as_json) as progress:
+            try:
+                line_size_max = max(producer.logs[0].config.max_message_bytes, DECOMPRESSED_SIZE_MAX)
+                for lines, size in _batches(file, batch_size, line_size_max):
+                    producer.send(lines)
+                    progress(size)
+            except InvalidRecord as error:
+                failed = error
+        store.flush()
+        _summarise(topic, producer, time.monotonic() - started_s, as_json)
+    if failed is not None:
+        click.echo(f"error: {failed}; {producer.appended_count:,} records are stored", err=True)
+        return WRONG_USE
+    return 0
+
+
+def _topic(store: Store, name: str, partitions: int | None) -> TopicDescription:
+    try:
+        found = store.topic(name)
+    except UnknownTopic:
+        found = store.create_topic(name, partitions)
+        click.echo(f"created topic {name} with {found.partitions} partitions", err=True)
+        return found
+    if partitions not in (None, found.partitions):
+        click.echo(f"topic {name} is there already and has {found.partitions} partitions, not {partitions}", err=True)
+    return found
+
+
+def _size(file: BinaryIO) -> int:
+    """0 where it cannot be known."""
+    try:
+        return Path(file.name).stat().st_size if file is not sys.stdin.buffer else 0
+    except (OSError, TypeError, AttributeError):
+        return 0
+
+
+def _batches(file: BinaryIO, batch_size: int, line_size_max: int) -> Iterator[tuple[list[bytes], int]]:
+    """Lines, and the bytes read for them: as many as there are at the moment, in reads of up to ``batch_size``."""
+    read = getattr(file, "read1", file.read)
+    pieces: list[bytes] = []  # of a line that has not ended yet
+    while chunk := read(batch_size):
+        head, line_feed, tail = chunk.rpartition(b"\n")
+        if line_feed:
+            yield (b"".join(pieces) + head).split(b"\n"), len(chunk)
+            pieces = [tail] if tail else []
+            continue
+        pieces.append(chunk)
+        if len(pieces) * batch_size > line_size_max and sum(map(len, pieces)) > line_size_max:
+            raise InvalidRecord(f"a line is longer than {line_size_max} bytes")
+    if pieces:
+        yield [b"".join(pieces)], 0
+
+
+def _summarise(topic: str, producer: _Producer, seconds: float, as_json: bool) -> None:
+    count = producer.appended_count
+    per_second = round(count / seconds) if seconds > 0 else 0
+    offsets = [
+        {"partition": number, "first_offset": start, "next_offset": log.log_end_offset}
+        for number, (start, log) in enumerate(zip(producer.starts, producer.logs))
+        if log.log_end_offset > start
+    ]
+    if as_json:
+        facts = {"topic": topic, "records": count, "batches": producer.batch_count, "size": producer.record_size}
+        stored = {"stored_size": producer.stored_size, "durability": "fsync", "seconds": round(seconds, 3)}
+        emit_json({**facts, **stored, "records_per_second": per_second, "partitions": offsets})
+        return
+    click.echo(
+        f"{topic}: {count:,} records in {producer.batch_count:,} batches, {show_size(producer.record_size)} "
+        f"({show_size(producer.stored_size)} stored), {seconds:.2f} s, {per_second:,} records/s; all on the disk"
+    )
+    for row in offsets:
+        click.echo(f"  partition {row['partition']}: offsets {row['first_offset']} to {row['next_offset'] - 1}")

@@ -1,0 +1,206 @@
+"""What a data directory does by itself, by injected clocks."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from logstore.config import StoreConfig
+from logstore.errors import StorageFailure
+from logstore.format import checkpoint, filename
+from logstore.storage import files, upkeep
+from logstore.storage.data_dir import DataDir
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+TEN_YEARS_MS = 3_652 * DAY_MS
+T0 = 1_700_000_000_000
+QUIET = StoreConfig(
+    log_flush_scheduler_interval_ms=HOUR_MS,
+    log_flush_offset_checkpoint_interval_ms=HOUR_MS,
+    log_cleaner_backoff_ms=HOUR_MS,
+    log_retention_check_interval_ms=HOUR_MS,
+)
+
+
+class Clocks:
+    """The wall clock can be set; the monotonic one only passes."""
+
+    def __init__(self) -> None:
+        self.wall_ms, self.monotonic_ms = T0, 5_000
+
+    def passes(self, time_ms: int) -> None:
+        self.wall_ms += time_ms
+        self.monotonic_ms += time_ms
+
+    def jumps(self, time_ms: int) -> None:
+        self.wall_ms += time_ms
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr("logstore.storage.upkeep.monotonic_ms", lambda: clocks.monotonic_ms)
+    monkeypatch.setattr("logstore.storage.data_dir.monotonic_ms", lambda: clocks.monotonic_ms)
+    return clocks
+
+
+@pytest.fixture
+def data_dir(clocks: Clocks, tmp_path: Path) -> Iterator[DataDir]:
+    opened = DataDir(tmp_path / "data", QUIET, now_ms=lambda: clocks.wall_ms)
+    yield opened
+    opened.close()
+
+
+def offsets(data_dir: DataDir, topic: str = "t") -> list[int]:
+    log = data_dir.log(topic)
+    return [record.offset for record in log.records(log.log_start_offset)]
+
+
+def test_records_go_when_their_time_is_up_and_not_before(data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t", settings={"retention.ms": DAY_MS})
+    data_dir.log("t").append([b"first"])
+    clocks.passes(HOUR_MS)
+    data_dir.log("t").roll()
+    data_dir.log("t").append([b"second"])
+    clocks.passes(DAY_MS - HOUR_MS)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == [0, 1]
+    clocks.passes(1)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == [1]
+    clocks.passes(HOUR_MS)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == []
+    assert data_dir.log("t").append([b"third"]).base_offset == 2
+
+
+@pytest.mark.parametrize("jump_ms", [TEN_YEARS_MS, -TEN_YEARS_MS])
+def test_a_clock_that_jumps_ten_years_lets_nothing_go_early(jump_ms: int, data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t", settings={"retention.ms": DAY_MS})
+    data_dir.log("t").append([b"before"])
+    clocks.jumps(jump_ms)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == [0]
+    data_dir.log("t").append([b"after"])
+    clocks.passes(DAY_MS - HOUR_MS)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == [0, 1]
+
+
+def test_records_go_in_time_after_a_jump_ahead(data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t", settings={"retention.ms": DAY_MS})
+    data_dir.log("t").append([b"before"])
+    clocks.jumps(TEN_YEARS_MS)
+    upkeep.retain(data_dir)
+    clocks.passes(DAY_MS + 1)
+    upkeep.retain(data_dir)
+    assert offsets(data_dir) == []
+
+
+def test_a_clock_that_jumps_forgets_no_producer_early(data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t", settings={"retention.ms": -1})
+    log = data_dir.log("t")
+    batch = {"producer_id": 1, "producer_epoch": 0}
+    log.append([b"x"], base_sequence=0, **batch)  # type: ignore[arg-type]
+    clocks.jumps(TEN_YEARS_MS)
+    upkeep.retain(data_dir)
+    assert log.append([b"x"], base_sequence=0, **batch).is_duplicate  # type: ignore[arg-type]
+    clocks.passes(QUIET.producer_id_expiration_ms + 1)
+    upkeep.retain(data_dir)
+    assert len(log.producers) == 0
+
+
+@pytest.mark.parametrize("jump_ms", [0, TEN_YEARS_MS, -TEN_YEARS_MS])
+def test_flush_ms_bounds_the_wait_for_the_disk_whatever_the_clock_does(
+    jump_ms: int, data_dir: DataDir, clocks: Clocks
+) -> None:
+    data_dir.create_topic("t", settings={"flush.ms": 1_000})
+    data_dir.create_topic("idle")
+    for topic in ("t", "idle"):
+        data_dir.log(topic).append([b"x"])
+    clocks.passes(999)
+    upkeep.flush_due(data_dir)
+    assert data_dir.log("t").recovery_point == 0
+    clocks.passes(1)
+    clocks.jumps(jump_ms)
+    upkeep.flush_due(data_dir)
+    assert data_dir.log("t").recovery_point == 1
+    assert data_dir.log("idle").recovery_point == 0
+
+
+@pytest.mark.parametrize("jump_ms", [0, -TEN_YEARS_MS])
+def test_deleted_topics_files_go_whatever_the_clock_does(jump_ms: int, data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t")
+    data_dir.delete_topic("t")
+    upkeep.remove_deleted(data_dir)
+    assert list(data_dir.path.glob("t_0*-delete"))
+    clocks.passes(60_000)
+    clocks.jumps(jump_ms)
+    upkeep.remove_deleted(data_dir)
+    assert not list(data_dir.path.glob("t_0*"))
+
+
+def test_a_quiet_topic_rolls_by_age(data_dir: DataDir, clocks: Clocks) -> None:
+    data_dir.create_topic("t", settings={"segment.ms": DAY_MS, "retention.ms": -1})
+    data_dir.log("t").append([b"x"])
+    clocks.passes(DAY_MS)
+    upkeep.retain(data_dir)
+    assert len(data_dir.log("t").view.segments) == 1
+    clocks.passes(1)
+    upkeep.retain(data_dir)
+    assert len(data_dir.log("t").view.segments) == 2
+    upkeep.retain(data_dir)
+    assert len(data_dir.log("t").view.segments) == 2, "an empty segment does not roll"
+
+
+def test_a_checkpoint_syncs_everything_and_says_so(data_dir: DataDir) -> None:
+    data_dir.create_topic("t", 2)
+    data_dir.log("t", 1).append([b"x", b"y"])
+    upkeep.checkpoint(data_dir)
+    points = checkpoint.decode_offsets((data_dir.path / filename.RECOVERY_POINT_CHECKPOINT).read_bytes())
+    assert points == {("t", 0): 0, ("t", 1): 2}
+
+
+def test_a_partition_that_fails_does_not_keep_the_others_waiting(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b", "c"):
+        data_dir.create_topic(name)
+        data_dir.log(name).append([b"x"])
+    sync = files.File.sync
+
+    def fail(self: files.File) -> None:
+        if self.path.parent.name == "b_0":
+            raise StorageFailure(str(self.path), "sync", 5, "Input/output error")
+        sync(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.File, "sync", fail)
+        upkeep.checkpoint(data_dir)
+    assert [data_dir.log(name).recovery_point for name in ("a", "b", "c")] == [1, 0, 1]
+    assert data_dir.log("b").offline_reason is not None
+    assert "b_0" in caplog.text
+
+
+def test_the_thread_does_its_duties_and_stops_at_once(tmp_path: Path) -> None:
+    settings = StoreConfig(log_flush_scheduler_interval_ms=5, log_retention_check_interval_ms=5)
+    data_dir = DataDir(tmp_path / "data", settings)
+    data_dir.create_topic("t", settings={"flush.ms": 1, "retention.bytes": 0})
+    data_dir.log("t").append([b"x"])
+    deadline = time.monotonic() + 20
+    while data_dir.log("t").log_start_offset < 1 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert data_dir.log("t").log_start_offset == 1
+    before = time.monotonic()
+    data_dir.close()
+    assert time.monotonic() - before < 5
+    assert not [thread for thread in threading.enumerate() if str(data_dir.path) in thread.name]
+
+
+def test_a_resting_thread_does_not_hold_up_the_end(data_dir: DataDir) -> None:
+    before = time.monotonic()
+    data_dir.close()
+    assert time.monotonic() - before < 5
