@@ -79,4 +79,4 @@ def test_w4_append_with_an_fsync_each(durable_peers: dict[str, Peer], contest: C
         for name, append in appends.items()
     }
     title = f"W4 append with an fsync each, {thread_count} thread{'s' * (thread_count > 1)}"
-    contest(title, "messages/s", measures, rounds=25)
+    contest(title, "messages/s", measures, rounds=11)

@@ -43,10 +43,11 @@ def test_w7_compression(place: Path, contest: Contest, codec: Compression, what:
                 log.append(batch, compression=compression)
 
         def read(topic: str) -> None:
-            for _ in logs[topic][0].batches(0):
-                _.columns()
+            for batch in logs[topic][0].batches(0):
+                batch.columns()
 
-        append("none"), append(name)
+        append("none")
+        append(name)
         if what == "size":
             contest(
                 f"W7 log text, {name}: size a byte of text",
@@ -66,5 +67,5 @@ def test_w7_compression(place: Path, contest: Contest, codec: Compression, what:
                 label: lambda topic=topic: per_second(size, lambda: action(topic)) / 1e6
                 for label, topic in (("logstore", name), ("uncompressed", "none"))
             },
-            rounds=3,
+            rounds=7,
         )

@@ -282,8 +282,8 @@ class RecordColumns(NamedTuple):
 def decode_columns(
     body: bytes, record_count: int, base_offset: int, base_timestamp: int, append_time: int | None
 ) -> RecordColumns:
-    """Where the records' fields lie, without touching keys, values and headers. Raises CorruptBatch like decode_records,
-    but for headers, which are looked at when they are asked for."""
+    """Where the records' fields lie, without touching keys, values and headers. Raises CorruptBatch like
+    decode_records, but for headers, which are looked at when they are asked for."""
     bounds = np.fromiter(_record_bounds(body, record_count), np.int64, record_count + 1)
     if bounds[-1] != len(body):
         end = int(bounds[-1])

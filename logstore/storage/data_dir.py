@@ -66,6 +66,7 @@ class DataDir:
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
         self._lock = threading.RLock()
+        self._offsets_lock = threading.Lock()
         self._closed: LogstoreError | None = None
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
@@ -190,18 +191,15 @@ class DataDir:
         keys = {(topic, partition) for partition in range(partitions)}
         if not keys.isdisjoint(self._recovery_points) or not keys.isdisjoint(self._start_offsets):
             self.save_offsets()
-        if not keys.isdisjoint(self.cleaner_offsets):
-            kept = {key: offset for key, offset in self.cleaner_offsets.items() if key not in keys}
-            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, kept)
-            self.cleaner_offsets = kept
+        with self._offsets_lock:
+            self._store_cleaner_offsets(
+                {key: offset for key, offset in self.cleaner_offsets.items() if key not in keys}
+            )
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, UnknownPartition, Closed."""
-        try:
-            if self._closed is None:
-                return self._logs[topic, partition]
-        except (KeyError, TypeError):
-            pass
+        if self._closed is None and (log := self._logs.get((topic, partition))):
+            return log
         with self._lock:
             self._check_open()
             description = self.topic(topic)
@@ -229,20 +227,30 @@ class DataDir:
 
     def save_offsets(self) -> None:
         """Record where each log starts and up to where it is known to be whole. Raises StorageFailure."""
-        with self._lock:
+        # A lock of its own, taken last: a log that is being cut calls this under its lock, and asks for nothing else.
+        with self._offsets_lock:
+            logs = dict(self._logs)
             # A damaged log has no recovery point: each opening checks it whole, and reports it, until it is salvaged.
-            recovery_points = {key: log.recovery_point for key, log in self._logs.items() if not log.damages}
-            start_offsets = {key: log.log_start_offset for key, log in self._logs.items() if log.log_start_offset}
+            recovery_points = {key: log.recovery_point for key, log in logs.items() if not log.damages}
+            start_offsets = {key: log.log_start_offset for key, log in logs.items() if log.log_start_offset}
             self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, recovery_points)
             self._recovery_points = recovery_points
             self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, start_offsets)
             self._start_offsets = start_offsets
+            # What was compacted and then cut off is not compacted when it has grown anew.
+            cut = {key: log.cut_offset for key, log in logs.items()}
+            cleaned = {key: min(offset, cut.get(key, offset)) for key, offset in self.cleaner_offsets.items()}
+            self._store_cleaner_offsets(cleaned)
 
     def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
         """Record up to where a log has been compacted. Raises StorageFailure."""
-        with self._lock:
-            self.cleaner_offsets[key] = offset
-            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, self.cleaner_offsets)
+        with self._offsets_lock:
+            self._store_cleaner_offsets({**self.cleaner_offsets, key: offset})
+
+    def _store_cleaner_offsets(self, offsets: dict[TopicPartition, int]) -> None:
+        if offsets != self.cleaner_offsets:
+            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, offsets)
+            self.cleaner_offsets = offsets
 
     def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
         files.write_file(self.path / name, checkpoint.encode_offsets(offsets))
@@ -284,6 +292,10 @@ class DataDir:
                     files.write_file(self.path / filename.CLEAN_SHUTDOWN, encode_clean_shutdown())
             finally:
                 self._lock_file.close()
+
+    def is_closing(self) -> bool:
+        """Whether upkeep is to come to an end."""
+        return self._upkeep.stopped.is_set()
 
     def _check_open(self) -> None:
         if self._closed is not None:

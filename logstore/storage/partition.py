@@ -413,11 +413,14 @@ class PartitionLog(ReadableLog):
                 self._roll()
 
     def roll_if_old(self, now_ms: int) -> None:
-        """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too."""
+        """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too, and one that is
+        compacted so that its records can be, since the active segment never is."""
+        config = self.config
+        age_max_ms = min(config.segment_ms, config.max_compaction_lag_ms) if config.compacts else config.segment_ms
         with self._lock:
             if self._offline is not None or not self._active.size:
                 return
-            if retention.should_roll_by_age(self._created_ms(), now_ms, self.config.segment_ms):
+            if retention.should_roll_by_age(self._created_ms(), now_ms, age_max_ms):
                 self.roll()
 
     def _created_ms(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logstore.config import LONG_MAX
 from logstore.errors import LogstoreError
+from logstore.storage.compaction import compact_if_due
 from logstore.storage.partition import PartitionLog
 from logstore.storage.retention import age_limit_ms
 
@@ -80,13 +81,11 @@ def retain(data_dir: "DataDir") -> None:
 
 
 def compact(data_dir: "DataDir") -> None:
-    """Compact the logs that are dirty enough."""
+    """Compact the logs that are dirty enough; what is not finished when the directory is to be closed is dropped."""
 
     def clean(log: PartitionLog, key: tuple[str, int]) -> None:
         if log.config.compacts:
-            from logstore.storage.compaction import compact_if_due
-
-            result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config)
+            result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
             if result is not None:
                 data_dir.save_cleaner_offset(key, result.cleaned_offset)
 
@@ -116,22 +115,22 @@ class Upkeep:
             _Duty("retention", config.log_retention_check_interval_ms / 1000, retain),
             _Duty("compaction", config.log_cleaner_backoff_ms / 1000, compact),
         ]
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"logstore-upkeep {data_dir.path}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
+        self.stopped.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run(self) -> None:
         due_s = {duty: time.monotonic() + duty.interval_s for duty in self._duties}
-        while not self._stopped.wait(max(0.0, min(due_s.values()) - time.monotonic())):
+        while not self.stopped.wait(max(0.0, min(due_s.values()) - time.monotonic())):
             for duty in self._duties:
-                if self._stopped.is_set():
+                if self.stopped.is_set():
                     return
                 if due_s[duty] <= time.monotonic():
                     try:

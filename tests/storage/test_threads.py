@@ -27,6 +27,7 @@ class History:
         self.seen: list[dict[int, bytes]] = []
         self.failures: list[str] = []
         self.stop = threading.Event()
+        self.is_written = threading.Event()  # after the last append
 
     def thread(self, work: Any, *arguments: Any) -> threading.Thread:
         def guarded() -> None:
@@ -58,7 +59,7 @@ class History:
         seen: dict[int, bytes] = {}
         self.seen.append(seen)
         offset = 0
-        while not (self.stop.is_set() and offset >= log.log_end_offset):
+        while not (self.is_written.is_set() and offset >= log.log_end_offset):
             try:
                 for record in log.records(offset):
                     if record.offset != offset:
@@ -133,7 +134,10 @@ def test_no_acked_value_is_lost_doubled_or_out_of_order(tmp_path: Path, retentio
         thread.start()
     history.stop.wait(1.7)
     history.stop.set()
-    for thread in threads:
+    for thread in threads[:WRITERS]:
+        thread.join(30)
+    history.is_written.set()
+    for thread in threads[WRITERS:]:
         thread.join(30)
     assert not [thread for thread in threads if thread.is_alive()]
     assert log.log_end_offset > 100
