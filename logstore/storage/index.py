@@ -156,7 +156,7 @@ class SparseIndex(ABC):
     def replace(self, columns: Columns) -> None:
         """Put a whole new index in the place of this one, which does not grow."""
         self._caches.discard(self)
-        if self._read_only:
+        if self._read_only or self._held is not None:  # it has no file, or none any more
             self._held = columns
             return
         entries = np.empty(len(columns[0]), dtype=self.DTYPE)

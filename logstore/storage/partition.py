@@ -159,13 +159,13 @@ class PartitionLog(ReadableLog):
         return None if self._offline is None else str(self._offline)
 
     def wait(self, offset: int, timeout_s: float | None = None) -> bool:
-        """Wait until the log's end is beyond ``offset``: whether it is. Returns False too when the log is closed."""
+        """Wait until the log's end is beyond ``offset``: whether it is. False too when the log is closed or deleted."""
         if self._log_end_offset > offset:
             return True
         turn = Lock()
         turn.acquire()
         waiter = self._waiters.add(offset, turn.release)
-        if self._log_end_offset <= offset and not isinstance(self._offline, Closed):
+        if self._log_end_offset <= offset and isinstance(self._offline, PartitionOffline | None):
             turn.acquire(timeout=-1 if timeout_s is None else max(0.0, min(timeout_s, 1e9)))
         self._waiters.remove(waiter)
         return self._log_end_offset > offset

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
+from threading import RLock
 from typing import NamedTuple
 
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, DiskFull, StorageFailure
@@ -71,6 +72,7 @@ class Segment:
         self.index_interval = index_interval
         self._unindexed_size = 0
         self._damages: dict[int, Damage] = {}
+        self._index_lock = RLock()  # who makes the indexes anew, which readers do too, or takes them over
         self._caches = caches
 
     def __repr__(self) -> str:
@@ -110,8 +112,7 @@ class Segment:
                 raise
         # Either the index pointed astray or the log is damaged: a walk from the start tells.
         found = self._walk_to(offset, 0)
-        if not self.is_growing:
-            self.rebuild_indexes()
+        self.rebuild_indexes()
         return found
 
     def _indexed_position(self, offset: int) -> int:
@@ -295,19 +296,20 @@ class Segment:
 
     def start_growing(self) -> None:
         """Make a segment that was found on the disk ready for appends."""
-        if self.is_growing:
-            return
-        try:
-            self.offset_index.columns, self.time_index.columns  # noqa: B018
-        except CorruptIndex:
-            self.rebuild_indexes()
-        self.largest_timestamp  # noqa: B018  # loaded while the indexes are as they were closed
-        self.offset_index.start_growing()
-        self.time_index.start_growing()
-        positions = self.offset_index.columns[1]
-        self._unindexed_size = self.size - (positions[-1] if positions else 0)
-        self.is_growing = True
-        self._caches.discard(self)
+        with self._index_lock:
+            if self.is_growing:
+                return
+            try:
+                self.offset_index.columns, self.time_index.columns  # noqa: B018
+            except CorruptIndex:
+                self.rebuild_indexes()
+            self.largest_timestamp  # noqa: B018  # loaded while the indexes are as they were closed
+            self.offset_index.start_growing()
+            self.time_index.start_growing()
+            positions = self.offset_index.columns[1]
+            self._unindexed_size = self.size - (positions[-1] if positions else 0)
+            self.is_growing = True
+            self._caches.discard(self)
 
     def append(
         self, pieces: Sequence[files.Buffer], size: int, last_offset: int, max_timestamp: int, now_ms: int
@@ -406,9 +408,12 @@ class Segment:
     def rebuild_indexes(self, position: int = 0) -> list[Damage]:
         """Make both indexes anew, and return the damage met on the way: entries go around it.
 
-        Entries of batches before ``position``, the beginning of one, are kept. For a segment that does not grow.
+        Entries of batches before ``position``, the beginning of one, are kept. Of a segment that grows they are right.
         """
-        assert not self.is_growing
+        with self._index_lock:
+            return [] if self.is_growing else self._rebuild_indexes(position)
+
+    def _rebuild_indexes(self, position: int) -> list[Damage]:
         offsets, times = self._entries_before(position)
         max_timestamp, max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         if times[0]:
@@ -452,8 +457,9 @@ class Segment:
         finish, until ``unlink``. Another segment may then have the old name."""
         self.is_retired = True
         self.seal()
-        self.offset_index.hold()
-        self.time_index.hold()
+        with self._index_lock:
+            self.offset_index.hold()
+            self.time_index.hold()
         retired = self.path.with_name(self.path.name + filename.DELETED)
         files.rename(self.path, retired)
         self.path = retired
