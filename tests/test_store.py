@@ -163,7 +163,7 @@ def test_a_flush_puts_every_partition_on_the_disk(tmp_path: Path) -> None:
         for partition in range(3):
             assert store.log("t", partition).append([b"x"]).durability is Durability.OS
         store.flush()
-        assert [store.log("t", partition).recovery_point for partition in range(3)] == [1, 1, 1]
+        assert [store.log("t", partition).synced_offset for partition in range(3)] == [1, 1, 1]
 
 
 def test_an_error_inside_the_with_block_still_closes_cleanly(tmp_path: Path) -> None:

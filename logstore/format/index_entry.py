@@ -22,6 +22,7 @@ OFFSET_ENTRY = Struct(">II")
 TIME_ENTRY = Struct(">qI")
 OFFSET_ENTRY_SIZE = 8
 TIME_ENTRY_SIZE = 12
+RELATIVE_OFFSET_MAX = 0x7FFFFFFF  # for Kafka it is a positive int32
 OFFSET_DTYPE = np.dtype([("relative_offset", ">u4"), ("position", ">u4")])
 TIME_DTYPE = np.dtype([("timestamp", ">i8"), ("relative_offset", ">u4")])
 

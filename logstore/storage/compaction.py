@@ -34,7 +34,7 @@ from logstore.format.batch import (
     RecordBatch,
     decode_marker,
 )
-from logstore.format.index_entry import TIME_ENTRY_SIZE
+from logstore.format.index_entry import RELATIVE_OFFSET_MAX, TIME_ENTRY_SIZE
 from logstore.format.record import Buffer
 from logstore.storage import files
 from logstore.storage.batch_cleaning import Rules, chunks, clean, emptied, note_keys
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("logstore.storage")
 
-OFFSET_SPAN_MAX = 0x7FFFFFFF
 _WRITE_SIZE = 1 << 20
 
 
@@ -202,7 +201,7 @@ class _Run:
                 groups
                 and size <= config.segment_bytes
                 and entry_count_max * TIME_ENTRY_SIZE <= config.segment_index_bytes
-                and following.base_offset - 1 - groups[-1][0].base_offset <= OFFSET_SPAN_MAX
+                and following.base_offset - 1 - groups[-1][0].base_offset <= RELATIVE_OFFSET_MAX
             ):
                 groups[-1] += (segment,)
             else:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from threading import Lock
 
+from logstore.errors import LogstoreError
+
 
 class Durability(StrEnum):
     """What an acknowledged append survives. A receipt says which level was reached."""
@@ -52,13 +54,24 @@ class GroupCommit:
             if follower:
                 self._followers.append(follower)
             self._has_leader = True
-        if follower:
-            follower.turn.acquire()
-            if follower.error is not None:
-                raise follower.error
-            if not follower.leads:
-                return
+        if follower is not None and not self._await_turn(follower):
+            return
         self._lead()
+
+    def _await_turn(self, follower: _Follower) -> bool:
+        """Whether it is for this thread to lead; False: it has been served. Raises what the leader's sync raised."""
+        try:
+            follower.turn.acquire()
+        except BaseException:  # a Ctrl-C: let nobody wait for a lead that is not taken
+            with self._mutex:
+                if follower in self._followers:
+                    self._followers.remove(follower)
+            if follower.leads:
+                self._lead()
+            raise
+        if follower.error is not None:
+            raise follower.error
+        return follower.leads
 
     def _lead(self) -> None:
         error: BaseException | None = None
@@ -67,21 +80,24 @@ class GroupCommit:
             synced_offset = self._sync()
         except BaseException as raised:  # noqa: BLE001  # raised again below
             error = raised
+        # What stopped this thread only, a Ctrl-C, is not the others' concern: the next of them leads.
+        shared = error if isinstance(error, LogstoreError) else None
         with self._mutex:
             self.synced_offset = max(self.synced_offset, synced_offset)
             if not self._followers and error is None:
                 self._has_leader = False
                 return
             waiting, self._followers = self._followers, deque()
-            served = [follower for follower in waiting if error or follower.offset <= self.synced_offset]
-            later = [follower for follower in waiting if not error and follower.offset > self.synced_offset]
+            served = [follower for follower in waiting if shared or follower.offset <= self.synced_offset]
+            later = [follower for follower in waiting if not shared and follower.offset > self.synced_offset]
             self._followers.extend(later[1:])
             self._has_leader = bool(later)
+            if later:
+                later[0].leads = True
         for follower in served:
-            follower.error = error
+            follower.error = shared
             follower.turn.release()
         if later:
-            later[0].leads = True
             later[0].turn.release()
         if error is not None:
             raise error

@@ -101,6 +101,18 @@ class File:
             raise failure(self.path, "write", error) from None
         self.write_at(position, b"".join(pieces))
 
+    def next_data(self, position: int) -> int | None:
+        """Where from ``position`` on the file has something else than space that was never written, as far as the file
+        system knows; None where there is nothing."""
+        try:
+            return os.lseek(self.fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            if error.errno == errno.EINVAL:  # it cannot tell
+                return position
+            raise failure(self.path, "read", error) from None
+
     def sync(self) -> None:
         """Wait until data and size are on the disk. After a failure nothing is known of either: never retry it."""
         try:

@@ -200,6 +200,11 @@ class OffsetIndex(SparseIndex):
     def append(self, last_offset: int, position: int) -> None:
         self._append(last_offset - self.base_offset, position)
 
+    def drop_from(self, position: int) -> None:
+        """Drop the entries that point at ``position`` or beyond."""
+        if (count := self.count_before(position)) < len(self):
+            self.start_growing(count)
+
     def count_before(self, position: int) -> int:
         """How many entries point below ``position``."""
         return bisect_left(self.columns[1], position)

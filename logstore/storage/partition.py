@@ -7,57 +7,49 @@ to its last whole batch and goes on when there is space again. A sync that fails
 writes until it is opened anew, since nothing is known then of what reached the disk; reads go on.
 """
 
-import logging
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, RLock
 from typing import NamedTuple
 
-import numpy as np
-
 from logstore.config import LONG_MAX, TopicConfig
 from logstore.errors import (
     Closed,
-    CorruptBatch,
-    DamagedLog,
     InvalidRecord,
-    InvalidTimestamp,
     LogstoreError,
     OffsetOutOfRange,
     PartitionOffline,
     RecordTooLarge,
     StorageFailure,
 )
-from logstore.format import checkpoint, filename, producer_snapshot
 from logstore.format.batch import (
     FRAME_SIZE,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_SEQUENCE,
-    NO_TIMESTAMP,
     PLACE,
+    BatchHeader,
     RecordBatch,
     batches,
     encode_batch,
     encode_plain,
-    recompress,
-    restamp,
 )
 from logstore.format.compression import Compression
+from logstore.format.index_entry import RELATIVE_OFFSET_MAX
 from logstore.format.record import Buffer, Headers, only_bytes
-from logstore.storage import files, retention
+from logstore.storage import retention
+from logstore.storage.admission import admit, check_records, stores_as_sent
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
-from logstore.storage.recovery import SegmentDamage, recover, replay, swap_in, update_producers
-from logstore.storage.segment import OFFSET_SPAN_MAX, Segment
+from logstore.storage.producer_state import DuplicateBatch
+from logstore.storage.recovery import SegmentDamage, recover, replay, update_producers
+from logstore.storage.segment import Segment
+from logstore.storage.segment_list import SegmentList
+from logstore.storage.state_files import StateFiles
 from logstore.storage.waiters import Waiters
-
-logger = logging.getLogger("logstore.storage")
-
-_STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
 
 
 class Appended(NamedTuple):
@@ -109,16 +101,15 @@ class PartitionLog(ReadableLog):
             recovery_point=recovery_point,
             is_clean=is_clean,
         )
-        self._segments = tuple(found.segments)
-        self._active = self._segments[-1]
+        self._segments = SegmentList(directory, found.segments, self._caches)
         self._log_start_offset = found.log_start_offset
         self._log_end_offset = found.log_end_offset
         self._gaps = tuple(found.gaps)
         self.damages: tuple[SegmentDamage, ...] = tuple(found.damages)
         self.producers = found.producers
         self.leader_epochs = found.leader_epochs
-        self._saved_epochs = found.leader_epochs.entries if is_clean else None
-        self._snapshot_offsets = found.snapshot_offsets
+        saved_epochs = found.leader_epochs.entries if is_clean else None
+        self._state_files = StateFiles(directory, found.snapshot_offsets, saved_epochs)
         self.leader_epoch = found.leader_epochs.latest or 0
         self.recovery_point = min(recovery_point, found.log_end_offset) if is_clean or not found.damages else 0
         self.last_flush_ms = now_ms()
@@ -126,7 +117,6 @@ class PartitionLog(ReadableLog):
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
         self._waiters = Waiters()
         self._offline: LogstoreError | None = None
-        self._retired: list[tuple[int, Segment]] = []
         self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
         self.compaction_met_damage = False
 
@@ -147,7 +137,7 @@ class PartitionLog(ReadableLog):
         if self.is_closed:
             self._check_writable()
         log_end_offset = self._log_end_offset  # before the segments: they must hold all of it
-        return LogView(self.name, self._segments, self._log_start_offset, log_end_offset, self._gaps)
+        return LogView(self.name, self._segments.all, self._log_start_offset, log_end_offset, self._gaps)
 
     @property
     def is_closed(self) -> bool:
@@ -205,7 +195,7 @@ class PartitionLog(ReadableLog):
             raise InvalidRecord("a batch needs a record")
         now_ms = self.now_ms()
         is_plain = keys is None and headers is None and timestamps_ms is None and not compression and producer_id < 0
-        if is_plain and only_bytes(values) and self._stores_as_sent():
+        if is_plain and only_bytes(values) and stores_as_sent(self.config):
             return self._append_plain(values, now_ms, durability)  # type: ignore[arg-type]  # just checked
         batch = encode_batch(
             values,
@@ -219,15 +209,6 @@ class PartitionLog(ReadableLog):
             base_sequence=base_sequence,
         )
         return self._append(RecordBatch.at(batch), durability)
-
-    def _stores_as_sent(self) -> bool:
-        """Whether no setting changes, or looks into, batches with times of now."""
-        config = self.config
-        return (
-            config.compression_type == "producer"
-            and config.message_timestamp_type == "CreateTime"
-            and not config.compacts
-        )
 
     def _append_plain(self, values: Sequence[bytes], now_ms: int, durability: Durability) -> Appended:
         """The short way for values alone, at the time of now: nothing of the batch needs a check but its size."""
@@ -249,30 +230,33 @@ class PartitionLog(ReadableLog):
         if not found or found[-1].position + found[-1].header.size != len(data):
             raise InvalidRecord("the data is not a row of whole batches")
         for batch in found:
-            batch.check_crc()
-            _check_records(batch)
+            check_records(batch)
         return [self._append(batch, durability) for batch in found]
 
     def _append(self, batch: RecordBatch, durability: Durability) -> Appended:
         self._check_writable()
         now_ms = self.now_ms()
-        batch = self._admit(batch, now_ms)
-        header, data = batch.header, batch.data
+        batch = admit(batch, self.config, now_ms, self.name)
+        header = batch.header
         with self._lock:
             self._check_writable()
-            if header.producer_id >= 0 and not header.is_control:
-                duplicate = self.producers.check(
-                    header.producer_id, header.producer_epoch, header.base_sequence, header.record_count
-                )
-                if duplicate is not None:
-                    if durability is Durability.FSYNC:
-                        self._group_commit.wait(duplicate.last_offset + 1)
-                    return Appended(*duplicate, durability, is_duplicate=True)
-            pieces = (data[PLACE.size :],)
-            base_offset = self._write(pieces, len(data), header.last_offset_delta, header.max_timestamp, now_ms)
-            if header.producer_id >= 0:
-                update_producers(self.producers, header._replace(base_offset=base_offset), batch)
-        return self._acknowledge(base_offset, base_offset + header.last_offset_delta, header.max_timestamp, durability)
+            duplicate = self._find_duplicate(header) if header.producer_id >= 0 else None
+            if duplicate is None:
+                base_offset, delta = self._log_end_offset, header.last_offset_delta
+                self._write((batch.data[PLACE.size :],), header.size, delta, header.max_timestamp, now_ms)
+                if header.producer_id >= 0:
+                    update_producers(self.producers, header._replace(base_offset=base_offset), batch)
+                stored = base_offset, base_offset + delta, header.max_timestamp
+            else:
+                stored = duplicate.base_offset, duplicate.last_offset, duplicate.timestamp_ms
+        return self._acknowledge(*stored, durability, duplicate is not None)
+
+    def _find_duplicate(self, header: BatchHeader) -> DuplicateBatch | None:
+        if header.is_control:
+            return None
+        return self.producers.check(
+            header.producer_id, header.producer_epoch, header.base_sequence, header.record_count
+        )
 
     def _write(
         self, pieces: tuple[Buffer, ...], size: int, last_offset_delta: int, max_timestamp: int, now_ms: int
@@ -281,66 +265,54 @@ class PartitionLog(ReadableLog):
         ``size`` bytes with it."""
         base_offset = self._log_end_offset
         last_offset = base_offset + last_offset_delta
-        segment = self._active
+        segment = self._segments.active
         if not segment.is_growing or self._is_due_to_roll(segment, size, last_offset, now_ms):
             segment = self._prepare_segment(size, last_offset, now_ms)
         place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
+        position = segment.size
         try:
             segment.append((place, *pieces), size, last_offset, max_timestamp, now_ms)
-        except StorageFailure:
-            self._cut_back(segment)
+            if self.leader_epochs.latest != self.leader_epoch:
+                self.leader_epochs.assign(self.leader_epoch, base_offset)
+            self._log_end_offset = last_offset + 1
+        except BaseException:  # a full disk, or a Ctrl-C anywhere in between: then the batch was not appended
+            if self._log_end_offset == base_offset:
+                self._cut_back(segment, position)
             raise
-        if self.leader_epochs.latest != self.leader_epoch:
-            self.leader_epochs.assign(self.leader_epoch, base_offset)
-        self._log_end_offset = last_offset + 1
         return base_offset
 
-    def _acknowledge(self, base_offset: int, last_offset: int, timestamp_ms: int, durability: Durability) -> Appended:
+    def _acknowledge(
+        self, base_offset: int, last_offset: int, timestamp_ms: int, durability: Durability, is_duplicate: bool = False
+    ) -> Appended:
         end_offset = last_offset + 1
         if self._waiters:
             self._waiters.wake(end_offset)
-        if durability is Durability.FSYNC or end_offset - self.recovery_point >= self.config.flush_messages:
+        unsynced_count = end_offset - self._group_commit.synced_offset
+        if durability is Durability.FSYNC or unsynced_count >= self.config.flush_messages:
             self._group_commit.wait(end_offset)
-        return Appended(base_offset, last_offset, timestamp_ms, durability)
-
-    def _admit(self, batch: RecordBatch, now_ms: int) -> RecordBatch:
-        """The batch as it will be stored. Raises InvalidRecord where the topic's settings refuse it."""
-        config = self.config
-        if batch.header.is_control:
-            return batch
-        if config.message_timestamp_type == "LogAppendTime":
-            batch = restamp(batch, now_ms)
-        else:
-            _check_timestamps(batch, now_ms, config)
-        if config.compacts and (batch.columns().key_lengths < 0).any():
-            raise InvalidRecord(f"{self.name}: a record without a key cannot be in a topic that is compacted by key")
-        if config.compression_type != "producer":
-            batch = recompress(batch, _STORED_AS[config.compression_type])
-        if batch.header.size > config.max_message_bytes:
-            raise RecordTooLarge(batch.header.size, config.max_message_bytes)
-        return batch
+        return Appended(base_offset, last_offset, timestamp_ms, durability, is_duplicate)
 
     def _is_due_to_roll(self, segment: Segment, size: int, last_offset: int, now_ms: int) -> bool:
         config = self.config
         return segment.size > 0 and (
             segment.size + size > config.segment_bytes
             or retention.should_roll_by_age(segment.created_ms, now_ms, config.segment_ms)
-            or last_offset - segment.base_offset > OFFSET_SPAN_MAX
+            or last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
             or (segment.index_is_due and segment.index_is_full(config.segment_index_bytes))
         )
 
     def _prepare_segment(self, size: int, last_offset: int, now_ms: int) -> Segment:
         """The active segment, ready for a batch of ``size``; a new one where it is due to roll."""
-        self._active.start_growing()
-        if self._active.size:
-            self._created_ms()
-        if self._is_due_to_roll(self._active, size, last_offset, now_ms):
+        segments = self._segments
+        segments.active.start_growing()
+        segments.active_since_ms()
+        if self._is_due_to_roll(segments.active, size, last_offset, now_ms):
             self._roll()
-        return self._active
+        return segments.active
 
-    def _cut_back(self, segment: Segment) -> None:
+    def _cut_back(self, segment: Segment, position: int) -> None:
         try:
-            segment.cut_back(self.config.segment_bytes if self.config.preallocate else 0)
+            segment.cut_back(position, self.config.segment_bytes if self.config.preallocate else 0)
         except StorageFailure as error:
             self._go_offline(error)
 
@@ -357,50 +329,40 @@ class PartitionLog(ReadableLog):
     def _sync(self) -> int:
         self._check_writable()
         end_offset = self._log_end_offset
-        segments = self._segments
-        # Sealed segments that hold offsets from the recovery point on, or end there, and the active one.
-        first = max(0, bisect_left(segments, self.recovery_point, key=_base_offset) - 1)
-        try:
-            for segment in segments[first:-1]:
-                segment.sync()
-                segment.sync_indexes()
-            segments[-1].sync()
-        except StorageFailure as error:
-            self._go_offline(error)
-            raise
-        self.recovery_point = end_offset
+        with self._offline_on_failure():
+            self._segments.sync_from(self._group_commit.synced_offset)
         self.last_flush_ms = self.now_ms()
         return end_offset
 
+    @property
+    def synced_offset(self) -> int:
+        """Everything below is on the disk."""
+        return self._group_commit.synced_offset
+
     def checkpoint(self) -> int:
-        """Make everything durable that opening the log after a crash can save work with; returns the recovery point."""
+        """Make durable all that opening the log after a crash can save work with, and return the recovery point: below
+        it log and indexes are on the disk, whole. Raises StorageFailure, PartitionOffline."""
         with self._lock:
             self.flush()
-            if self._active.is_growing:
-                self._active.sync_indexes()
-            self._take_snapshot()
+            with self._offline_on_failure():
+                if self._segments.active.is_growing:
+                    self._segments.active.sync_indexes()
+            self._save_state()
+            self.recovery_point = self._log_end_offset
             return self.recovery_point
 
-    def _take_snapshot(self) -> None:
-        """Store what is known of producers and epochs up to the log's end. It can be had from the log again, so a disk
-        that is full or a crash that tears it costs time at the next opening, nothing else."""
-        offset = self._log_end_offset
+    def _save_state(self) -> None:
+        base_offsets = [segment.base_offset for segment in self._segments.all]
+        self._state_files.save(self._log_end_offset, self.producers, self.leader_epochs, base_offsets)
+
+    @contextmanager
+    def _offline_on_failure(self) -> Iterator[None]:
+        """Around steps after which, should one fail, nothing is known of what is on the disk."""
         try:
-            if self._saved_epochs != self.leader_epochs.entries:
-                entries = self.leader_epochs.entries
-                files.write_file(self.directory / filename.LEADER_EPOCH_CHECKPOINT, checkpoint.encode_epochs(entries))
-                self._saved_epochs = entries
-            if offset in self._snapshot_offsets:
-                return
-            data = producer_snapshot.encode(self.producers.snapshot_entries())
-            files.write_file(self.directory / filename.snapshot_name(offset), data, sync=False)
-            self._snapshot_offsets.append(offset)
-            kept = {segment.base_offset for segment in self._segments} | set(sorted(self._snapshot_offsets)[-2:])
-            for gone in [old for old in self._snapshot_offsets if old not in kept]:
-                files.unlink(self.directory / filename.snapshot_name(gone))
-                self._snapshot_offsets.remove(gone)
+            yield
         except StorageFailure as error:
-            logger.warning("%s: no producer snapshot at %d: %s", self.name, offset, error)
+            self._go_offline(error)
+            raise
 
     # ---------------------------------------------------------------------------------------------------- segments
 
@@ -408,9 +370,15 @@ class PartitionLog(ReadableLog):
         """Begin a new segment, unless the active one is empty."""
         with self._lock:
             self._check_writable()
-            if self._active.size:
-                self._active.start_growing()
+            if self._segments.active.size:
+                self._segments.active.start_growing()
                 self._roll()
+
+    def _roll(self) -> None:
+        segment = self._segments.next_segment(self._log_end_offset, self.config, self.now_ms())
+        with self._offline_on_failure():
+            self._segments.add(segment)
+        self._save_state()
 
     def roll_if_old(self, now_ms: int) -> None:
         """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too, and one that is
@@ -418,41 +386,10 @@ class PartitionLog(ReadableLog):
         config = self.config
         age_max_ms = min(config.segment_ms, config.max_compaction_lag_ms) if config.compacts else config.segment_ms
         with self._lock:
-            if self._offline is not None or not self._active.size:
+            if self._offline is not None or not self._segments.active.size:
                 return
-            if retention.should_roll_by_age(self._created_ms(), now_ms, age_max_ms):
+            if retention.should_roll_by_age(self._segments.active_since_ms(), now_ms, age_max_ms):
                 self.roll()
-
-    def _created_ms(self) -> int:
-        active = self._active
-        if not active.created_ms:
-            try:
-                timestamp = next(active.headers()).header.max_timestamp
-            except DamagedLog:
-                timestamp = NO_TIMESTAMP
-            active.created_ms = min(active.modified_ms, timestamp) if timestamp >= 0 else active.modified_ms
-        return active.created_ms
-
-    def _roll(self) -> None:
-        active = self._active
-        active.time_index.reserve()  # what the end of the old segment needs, while nothing has changed yet
-        segment = Segment.create(
-            self.directory,
-            self._log_end_offset,
-            self._caches,
-            index_interval=self.config.index_interval_bytes,
-            allocate_size=self.config.segment_bytes if self.config.preallocate else 0,
-        )
-        segment.modified_ms = self.now_ms()  # retention may date the segments before it by this
-        try:
-            active.seal()
-            files.sync_dir(self.directory)
-        except StorageFailure as error:
-            self._go_offline(error)
-            raise
-        self._segments = (*self._segments, segment)
-        self._active = segment
-        self._take_snapshot()
 
     def segment_infos(self) -> list[retention.SegmentInfo]:
         """What retention decides by, one for each segment."""
@@ -481,31 +418,13 @@ class PartitionLog(ReadableLog):
             return expired
 
     def _drop_oldest(self, count: int) -> None:
-        gone, kept = self._segments[:count], self._segments[count:]
-        if not gone:
+        if not count:
             return
-        self._segments = kept
-        self._log_start_offset = max(self._log_start_offset, kept[0].base_offset)
-        self._retire(gone)
-        if self.leader_epochs.truncate_from_start(self._log_start_offset):
-            self._saved_epochs = None
-        for offset in [offset for offset in self._snapshot_offsets if offset < kept[0].base_offset]:
-            files.unlink(self.directory / filename.snapshot_name(offset))
-            self._snapshot_offsets.remove(offset)
-
-    def _retire(self, segments: Sequence[Segment]) -> None:
-        """The oldest first, and surely: after a crash in the middle, what is left is the end of the log, without a hole
-        or, after compaction, a value whose tombstone is gone."""
-        for segment in segments:
-            self._retire_one(segment)
-            files.sync_dir(self.directory)
-
-    def _retire_one(self, segment: Segment) -> None:
-        for _, earlier in self._retired:
-            if earlier.base_offset == segment.base_offset:
-                earlier.pin()
-        segment.retire()
-        self._retired.append((self.now_ms(), segment))
+        first_offset = self._segments.all[count].base_offset
+        self._log_start_offset = max(self._log_start_offset, first_offset)
+        self._segments.drop_oldest(count, self.now_ms())
+        self.leader_epochs.truncate_from_start(self._log_start_offset)
+        self._state_files.drop_snapshots(lambda offset: offset < first_offset)
 
     def replace_segments(self, old: Sequence[Segment], cleaned: Segment, later: Segment) -> bool:
         """Put a finished segment in the place of those that compaction made it from. False, with nothing changed, where
@@ -517,32 +436,19 @@ class PartitionLog(ReadableLog):
         """
         with self._lock:
             self._check_writable()
-            segments = self._segments
-            first = segments.index(old[0]) if old[0] in segments else 0
-            if segments[first : first + len(old)] != tuple(old) or later not in segments[first + len(old) :]:
+            first = self._segments.find_group(old, later)
+            if first is None:
                 return False
-
-            def retire_old() -> None:
-                for segment in old:
-                    self._retire_one(segment)
-
-            swap_path = cleaned.path.with_suffix(filename.SWAP)
-            files.rename(cleaned.path, swap_path)
-            cleaned.path = swap_path
-            try:
-                files.sync_dir(self.directory)
-                swap_in(self.directory, retire_old, cleaned.put_in_place)
-            except StorageFailure as error:
-                self._go_offline(error)
-                raise
-            self._segments = (*segments[:first], cleaned, *segments[first + len(old) :])
+            self._segments.make_swap(cleaned)
+            with self._offline_on_failure():
+                self._segments.replace(first, len(old), cleaned, self.now_ms())
             return True
 
     def set_compacted(self, later: Segment, met_damage: bool) -> None:
         """Take note of a compaction that has run; ``later`` as in ``replace_segments``."""
         with self._lock:
             self.compaction_met_damage = met_damage
-            if later in self._segments:
+            if later in self._segments.all:
                 self.cut_offset = LONG_MAX
 
     def producer_offsets(self) -> tuple[dict[int, int], int | None]:
@@ -553,14 +459,10 @@ class PartitionLog(ReadableLog):
 
     def unlink_retired(self, *, at_once: bool = False) -> None:
         """Unlink the files of retired segments that have waited for ``file.delete.delay.ms``."""
-        if not self._retired:
-            return
-        with self._lock:
-            limit_ms = self.now_ms() - self.config.file_delete_delay_ms
-            due = [item for item in self._retired if at_once or item[0] <= limit_ms]
-            self._retired = [item for item in self._retired if item not in due]
-            for _, segment in due:
-                segment.unlink()
+        if self._segments.has_retired:
+            now_ms, delay_ms = self.now_ms(), self.config.file_delete_delay_ms
+            with self._lock:  # either way: the clock may have been set back
+                self._segments.unlink_retired(lambda retired_ms: at_once or abs(now_ms - retired_ms) >= delay_ms)
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget the producers that have been idle for so long."""
@@ -586,32 +488,29 @@ class PartitionLog(ReadableLog):
             if offset == self._log_end_offset:
                 return
             self.flush()
-            kept = [segment for segment in self._segments if segment.base_offset <= offset] or [self._segments[0]]
-            located = kept[-1].find(offset)
+            segments = self._segments.all
+            kept_count = max(1, sum(segment.base_offset <= offset for segment in segments))
+            located = segments[kept_count - 1].find(offset)
             end_offset = offset if located is None else min(offset, located.header.base_offset)
             self.recovery_point = min(self.recovery_point, end_offset)
             self.cut_offset = min(self.cut_offset, end_offset)
             self._save_recovery_point()
-            gone = self._segments[len(kept) :]
             self._log_end_offset = end_offset
-            self._segments, self._active = tuple(kept), kept[-1]
-            for segment in reversed(gone):  # the newest first: what is left has no hole
-                self._retire_one(segment)
-                files.sync_dir(self.directory)
-            if located is not None:
-                self._active.truncate(located.position)
-            self._forget_after(end_offset)
+            with self._offline_on_failure():
+                self._segments.drop_newest(len(segments) - kept_count, self.now_ms())
+                if located is not None:
+                    self._segments.active.truncate(located.position)
+                self._forget_after(end_offset)
 
     def _forget_after(self, end_offset: int) -> None:
-        for offset in [offset for offset in self._snapshot_offsets if offset > end_offset]:
-            files.unlink(self.directory / filename.snapshot_name(offset))
-            self._snapshot_offsets.remove(offset)
+        self._state_files.drop_snapshots(lambda offset: offset > end_offset)
         self.leader_epochs.truncate_from_end(end_offset)
         self._log_start_offset = min(self._log_start_offset, end_offset)
         self._group_commit.synced_offset = min(self._group_commit.synced_offset, end_offset)
-        replay(self.directory, self._segments, self._snapshot_offsets, self.producers, self.leader_epochs)
-        self._active.sync()
-        self._take_snapshot()
+        snapshots = self._state_files.snapshot_offsets
+        replay(self.directory, self._segments.all, snapshots, self.producers, self.leader_epochs)
+        self._segments.active.sync()
+        self._save_state()
 
     # ---------------------------------------------------------------------------------------------------------- end
 
@@ -630,12 +529,14 @@ class PartitionLog(ReadableLog):
                 return isinstance(self._offline, Closed)
             try:
                 self.flush()
-                if self._active.is_growing:
-                    self._active.seal()
-                    self._active.sync()
-                    self._active.sync_indexes()
-                self._take_snapshot()
+                active = self._segments.active
+                if active.is_growing:
+                    active.seal()
+                    active.sync()
+                    active.sync_indexes()
+                self._save_state()
                 self.unlink_retired(at_once=True)
+                self.recovery_point = self._log_end_offset
             except StorageFailure as error:
                 self._go_offline(error)
                 raise
@@ -656,41 +557,8 @@ class PartitionLog(ReadableLog):
         that it does not have may hold."""
         self._offline = reason
         self._lock = RLock()
-        self._group_commit = GroupCommit(self._sync, self.recovery_point)
+        self._group_commit = GroupCommit(self._sync, self.synced_offset)
 
     def _release(self) -> None:
         self._waiters.wake(LONG_MAX)
-        for segment in self._segments:
-            segment.forget()
-
-
-def _check_records(batch: RecordBatch) -> None:
-    """Raises CorruptBatch where the records cannot be read, or are not what the header says of them."""
-    header, columns = batch.header, batch.columns()
-    columns.headers()
-    if not np.array_equal(columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)):
-        raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
-    if columns.timestamps_ms.max() > header.max_timestamp:
-        raise CorruptBatch(
-            f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position
-        )
-
-
-def _base_offset(segment: Segment) -> int:
-    return segment.base_offset
-
-
-def _check_timestamps(batch: RecordBatch, now_ms: int, config: TopicConfig) -> None:
-    header = batch.header
-    if header.max_timestamp - now_ms > config.message_timestamp_after_max_ms:
-        raise InvalidTimestamp(
-            f"timestamp {header.max_timestamp} is {header.max_timestamp - now_ms} ms in the future; the limit is "
-            f"message.timestamp.after.max.ms={config.message_timestamp_after_max_ms}"
-        )
-    if config.message_timestamp_before_max_ms < LONG_MAX:
-        oldest = int(batch.columns().timestamps_ms.min())
-        if now_ms - oldest > config.message_timestamp_before_max_ms:
-            raise InvalidTimestamp(
-                f"timestamp {oldest} is {now_ms - oldest} ms in the past; the limit is "
-                f"message.timestamp.before.max.ms={config.message_timestamp_before_max_ms}"
-            )
+        self._segments.forget()

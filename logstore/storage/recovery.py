@@ -15,7 +15,7 @@ Doing it twice changes nothing the second time, and it may be interrupted anywhe
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState
 from logstore.storage.scan import Damage, LogBatch, scan
 from logstore.storage.segment import Segment
+from logstore.storage.swap import complete_swap, remove_segment_files
 
 logger = logging.getLogger("logstore.storage")
 
@@ -70,8 +71,8 @@ def recover(
     ``is_clean``: the log was closed and ends there; ``allocate_size``: what a first segment has at once. Raises
     StorageFailure, DamagedLog never."""
     name = directory.name
-    _finish_interrupted(directory)
-    segments, snapshot_offsets = load_segments(directory, caches, index_interval)
+    entries = _finish_interrupted(directory)
+    segments, snapshot_offsets = load_segments(directory, entries, caches, index_interval)
     epochs = _read_epochs(directory)
     leader_epochs = LeaderEpochs(epochs or ())
     gaps = read_gaps(directory)
@@ -107,77 +108,47 @@ def recover(
 # ----------------------------------------------------------------------------------------------------------- step 1
 
 
-def _finish_interrupted(directory: Path) -> None:
-    found = _segment_files(directory)
-    for entry in files.list_dir(directory):
-        name = entry.name.removesuffix(files.TEMPORARY)
-        if name != entry.name and not entry.is_dir and (name in _SMALL_FILES or filename.parse_segment_file(name)):
-            files.unlink(directory / entry.name)
+def _finish_interrupted(directory: Path) -> list[files.Entry]:
+    """Returns what is in the directory then."""
+    entries = files.list_dir(directory)
+    found = _segment_files(entries)
+    temporary = [entry.name for entry in entries if not entry.is_dir and _is_temporary(entry.name)]
     logs = {file.base_offset for file in found if file.kind is FileKind.LOG and not file.suffix}
     swapped = sorted(file.base_offset for file in found if file.kind is FileKind.LOG and file.suffix == filename.SWAP)
+    for base_offset in swapped:
+        complete_swap(directory, base_offset, logs)
+        logs.add(base_offset)
     if swapped:
-        for base_offset in swapped:
-            complete_swap(directory, base_offset, logs)
-            logs.add(base_offset)
-        found = _segment_files(directory)
-    gone = [file for file in found if file.suffix]
+        found = _segment_files(files.list_dir(directory))
+    unfinished = [file for file in found if file.suffix]
     orphans = [
         file
         for file in found
         if not file.suffix and file.kind is not FileKind.SNAPSHOT and file.base_offset not in logs
     ]
-    for file in gone + orphans:
-        files.unlink(directory / file.name)
+    gone = temporary + [file.name for file in unfinished + orphans]
+    for name in gone:
+        files.unlink(directory / name)
+    return files.list_dir(directory) if gone or swapped else entries
 
 
-def _segment_files(directory: Path) -> list[SegmentFile]:
-    parsed = (filename.parse_segment_file(entry.name) for entry in files.list_dir(directory) if not entry.is_dir)
+def _is_temporary(name: str) -> bool:
+    """Whether it is what an interrupted ``write_file`` of ours left behind."""
+    final_name = name.removesuffix(files.TEMPORARY)
+    return name != final_name and (final_name in _SMALL_FILES or filename.parse_segment_file(final_name) is not None)
+
+
+def _segment_files(entries: Iterable[files.Entry]) -> list[SegmentFile]:
+    parsed = (filename.parse_segment_file(entry.name) for entry in entries if not entry.is_dir)
     return [file for file in parsed if file is not None]
 
 
-def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> None:
-    """Put a compacted segment, complete as ``.swap``, in the place of those of ``logs`` (base offsets) that begin
-    within its offsets: those that it was made from, since compaction keeps their last batch."""
-    swap_path = directory / (filename.log_name(base_offset) + filename.SWAP)
-    swap = files.open_file(swap_path)
-    end_offset = base_offset + 1
-    for found in scan(swap, expected_offset=base_offset):
-        if isinstance(found, LogBatch):
-            end_offset = max(end_offset, found.batch.header.next_offset)
-    swap.close()
-
-    def remove_old() -> None:
-        remove_segment_files(directory, base_offset, keep_log=True)  # a left index would pass for the new segment's
-        for old in sorted(logs):
-            if base_offset < old < end_offset:
-                remove_segment_files(directory, old)
-
-    swap_in(directory, remove_old, lambda: files.rename(swap_path, directory / filename.log_name(base_offset)))
-
-
-def swap_in(directory: Path, remove_old: Callable[[], None], put_in_place: Callable[[], None]) -> None:
-    """The end of a swap, interrupted once or not: only when the old segments are surely gone has the new one, which
-    stood ready as ``.swap``, its name. Else a crash could leave both, and bring old values back."""
-    remove_old()
-    files.sync_dir(directory)
-    put_in_place()
-    files.sync_dir(directory)
-
-
-def remove_segment_files(directory: Path, base_offset: int, *, keep_log: bool = False) -> None:
-    """Unlink a segment's files, the log first: what is left without one is removed when the log is opened."""
-    if not keep_log:
-        files.unlink(directory / filename.log_name(base_offset))
-    for name in (filename.index_name, filename.time_index_name, filename.txn_index_name):
-        files.unlink(directory / name(base_offset))
-
-
 def load_segments(
-    directory: Path, caches: Caches, index_interval: int, *, read_only: bool = False
+    directory: Path, entries: Iterable[files.Entry], caches: Caches, index_interval: int
 ) -> tuple[list[Segment], list[int]]:
-    """The segments in a directory by base offset, and the offsets of its producer snapshots. Nothing is read."""
+    """The segments among a directory's entries, and the offsets of its producer snapshots. Nothing is read."""
     segments, snapshot_offsets = [], []
-    for entry in files.list_dir(directory):
+    for entry in entries:
         file = filename.parse_segment_file(entry.name)
         if file is None or file.suffix or entry.is_dir:
             continue
@@ -190,7 +161,6 @@ def load_segments(
                     size=entry.size,
                     modified_ms=entry.modified_ms,
                     index_interval=index_interval,
-                    read_only=read_only,
                 )
             )
         elif file.kind is FileKind.SNAPSHOT:

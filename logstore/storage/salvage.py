@@ -26,10 +26,10 @@ from logstore.errors import CorruptBatch, CorruptCheckpoint, StorageFailure, Uns
 from logstore.format import checkpoint, filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.recovery import remove_segment_files
 from logstore.storage.scan import Damage, LogBatch, scan
 from logstore.storage.segment import Segment
 from logstore.storage.survey import KnownFile, PartitionFiles, check_segment_name
+from logstore.storage.swap import remove_segment_files
 from logstore.storage.verify import check_records
 
 SALVAGED_DIR = "salvaged"

@@ -18,12 +18,12 @@ from logstore.format.batch import (
     HEADER_SIZE,
     MAGIC,
     MAGIC_POSITION,
-    OFFSET_MAX,
     BatchHeader,
     RecordBatch,
     is_old_message,
     read_header,
 )
+from logstore.format.index_entry import RELATIVE_OFFSET_MAX
 from logstore.storage.files import File
 
 CHUNK_SIZE = 1 << 20
@@ -74,12 +74,14 @@ def scan(
     position: int = 0,
     end: int | None = None,
     expected_offset: int = 0,
-    max_offset: int = OFFSET_MAX,
+    max_offset: int | None = None,
     check_crc: bool = True,
 ) -> Iterator[LogBatch | Damage]:
     """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets from ``expected_offset``
-    to ``max_offset``."""
+    to ``max_offset``, by default the highest that a segment which may begin with ``expected_offset`` can hold."""
     size = file.size()
+    if max_offset is None:
+        max_offset = expected_offset + RELATIVE_OFFSET_MAX
     window = _Window(file, size if end is None else min(end, size), max_offset)
     while position < window.end:
         try:
@@ -134,13 +136,13 @@ def _is_old_message(window: _Window, position: int) -> bool:
 
 
 def _measure_damage(window: _Window, position: int, expected_offset: int, reason: str) -> Damage:
+    if _is_zeros(window, position):
+        return Damage(position, window.end - position, "nothing but zeros", expected_offset, None, True)
     resumed = _find_batch(window, position + 1, expected_offset)
     if resumed is not None:
         next_position, next_offset = resumed
         return Damage(position, next_position - position, reason, expected_offset, next_offset, False)
-    size = window.end - position
-    zeros = _is_zeros(window, position)
-    return Damage(position, size, "nothing but zeros" if zeros else reason, expected_offset, None, zeros)
+    return Damage(position, window.end - position, reason, expected_offset, None, False)
 
 
 def _find_batch(window: _Window, position: int, expected_offset: int) -> tuple[int, int] | None:
@@ -174,6 +176,10 @@ def _candidates(data: bytes, left: int, expected_offset: int) -> list[int]:
 
 def _is_zeros(window: _Window, position: int) -> bool:
     while position < window.end:
+        data_position = window.file.next_data(position)
+        if data_position is None or data_position >= window.end:
+            return True
+        position = max(position, data_position)
         at = window.at(position, min(CHUNK_SIZE, window.end - position))
         piece = window.data[at:]
         if piece.count(0) != len(piece):

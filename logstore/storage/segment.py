@@ -17,6 +17,7 @@ from typing import NamedTuple
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, DiskFull, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
+from logstore.format.index_entry import RELATIVE_OFFSET_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches, Columns
 from logstore.storage.file_slice import FileSlice
@@ -26,7 +27,6 @@ from logstore.storage.scan import Damage, LogBatch, scan
 
 # base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
 _STEP = Struct(">qi11xi")
-OFFSET_SPAN_MAX = 0x7FFFFFFF  # a relative offset in an index is a positive int32 for Kafka
 _SEARCH_SIZE = 8192
 _FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
 _READ_SIZE = 1 << 20
@@ -211,7 +211,7 @@ class Segment:
 
     def scan(self, position: int, expected_offset: int) -> Iterator[LogBatch | Damage]:
         """Good batches and damage from ``position`` on: see the module ``scan``."""
-        max_offset = self.base_offset + OFFSET_SPAN_MAX
+        max_offset = self.base_offset + RELATIVE_OFFSET_MAX
         return scan(self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset)
 
     def slice(self, position: int, size: int) -> FileSlice:
@@ -350,10 +350,12 @@ class Segment:
         time_size = self.time_index.size + 2 * self.time_index.ENTRY.size  # the seal may add one more
         return max(time_size, self.offset_index.size + self.offset_index.ENTRY.size) > index_size_max
 
-    def cut_back(self, allocated_size: int = 0) -> None:
-        """Remove what a failed append left behind the last whole batch."""
-        self.file.truncate(self.size)
-        if allocated_size > self.size:
+    def cut_back(self, position: int, allocated_size: int = 0) -> None:
+        """Remove what a failed append left behind ``position``, where the last whole batch ends."""
+        self.size = position
+        self.file.truncate(position)
+        self.offset_index.drop_from(position)
+        if allocated_size > position:
             with suppress(DiskFull):  # the space was there to save time, not to be promised
                 self.file.allocate(allocated_size)
 

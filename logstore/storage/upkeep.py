@@ -44,8 +44,8 @@ def flush_due(data_dir: "DataDir") -> None:
         waited_ms = abs(data_dir.now_ms() - log.last_flush_ms)  # the clock may have been set back
         if (
             log.config.flush_ms < LONG_MAX
-            and log.log_end_offset > log.recovery_point
-            and (waited_ms >= log.config.flush_ms)
+            and log.log_end_offset > log.synced_offset
+            and waited_ms >= log.config.flush_ms
         ):
             log.flush()
 

@@ -48,7 +48,7 @@ def test_many_threads_are_durable_by_few_syncs(tmp_path: Path, monkeypatch: pyte
     for thread in threads:
         thread.join(60)
     assert not failures
-    assert log.log_end_offset == log.recovery_point == 320
+    assert log.log_end_offset == log.synced_offset == 320
     assert 20 <= len(syncs) < 160
 
 
@@ -171,7 +171,7 @@ def test_a_sync_that_fails_once_is_no_ack_and_is_never_tried_again(
     }
     with pytest.raises(StorageFailure, match="cannot sync") as caught:
         uses[use]()
-    assert caught.value.errno == number and log.recovery_point == 1
+    assert caught.value.errno == number and log.synced_offset == 1
     for refused in (
         lambda: log.append([b"b"]),
         lambda: log.append([b"b"], durability=Durability.FSYNC),
@@ -238,7 +238,7 @@ def test_a_sync_beside_retention_does_not_take_the_partition_offline(
 
     monkeypatch.setattr(files.File, "sync", sync)
     log.append([b"last"], durability=Durability.FSYNC)
-    assert log.offline_reason is None and log.recovery_point == 6
+    assert log.offline_reason is None and log.synced_offset == 6
     assert values(log) == [b"last"]
 
 

@@ -409,7 +409,7 @@ def test_a_segment_is_rolled_when_an_index_is_full(tmp_path: Path, timestamp: st
 def test_a_segment_is_rolled_before_an_offset_is_too_far_from_its_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("logstore.storage.partition.OFFSET_SPAN_MAX", 9)
+    monkeypatch.setattr("logstore.storage.partition.RELATIVE_OFFSET_MAX", 9)
     log = open_log(tmp_path / "t_0")
     for _ in range(8):
         log.append(numbered(0, 3))
@@ -436,8 +436,9 @@ def test_a_preallocated_log_has_its_full_size_while_it_is_active(tmp_path: Path,
     assert first.stat().st_size == log.view.segments[0].size < 4096 == last.stat().st_size
     assert values(log) == numbered(0, 60, 30)
     if is_clean:
+        segment_size = log.view.segments[-1].size
         log.close()
-        assert last.stat().st_size == log._segments[-1].size
+        assert last.stat().st_size == segment_size
     log = open_log(log.directory, is_clean=is_clean, recovery_point=60 if is_clean else 0, preallocate=True)
     assert values(log) == numbered(0, 60, 30) and not log.damages
 
@@ -490,6 +491,7 @@ def test_truncation_tells_of_the_lower_recovery_point_before_it_cuts(tmp_path: P
     log = open_log(tmp_path / "t_0", save_recovery_point=save)
     log.append([b"a"])
     log.append([b"b"])
+    log.checkpoint()
     size = log.view.size
     log.truncate_to(1)
     assert told == [(1, size)]
@@ -705,7 +707,7 @@ def test_a_batch_that_is_sent_again_is_answered_with_its_first_place(tmp_path: P
     assert all(receipt.is_duplicate and receipt.durability is durability for receipt in again)
     assert log.log_end_offset == 10 and values(log) == numbered(0, 2) + numbered(2, 2) + numbered(4, 6)
     if durability is Durability.FSYNC:
-        assert log.recovery_point == 10
+        assert log.synced_offset == 10
 
 
 def test_a_gap_in_a_producers_sequence_is_refused(tmp_path: Path) -> None:
@@ -787,12 +789,12 @@ def test_an_error_that_is_raised_again_does_not_grow(tmp_path: Path) -> None:
 
 def test_a_receipt_of_fsync_is_below_the_recovery_point(tmp_path: Path) -> None:
     log = open_log(tmp_path / "t_0")
-    assert log.append([b"a"]).durability is Durability.OS and log.recovery_point == 0
+    assert log.append([b"a"]).durability is Durability.OS and log.synced_offset == 0
     assert log.append([b"b"], durability=Durability.FSYNC).durability is Durability.FSYNC
-    assert log.recovery_point == 2
+    assert log.synced_offset == 2
     log.append([b"c"])
     log.flush()
-    assert log.recovery_point == 3
+    assert log.synced_offset == 3
 
 
 def test_flush_messages_bounds_what_is_not_synced(tmp_path: Path) -> None:
@@ -800,5 +802,5 @@ def test_flush_messages_bounds_what_is_not_synced(tmp_path: Path) -> None:
     unsynced = []
     for number in range(20):
         log.append([b"%d" % number])
-        unsynced.append(log.log_end_offset - log.recovery_point)
+        unsynced.append(log.log_end_offset - log.synced_offset)
     assert max(unsynced) == 4

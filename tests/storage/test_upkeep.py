@@ -123,12 +123,12 @@ def test_flush_ms_bounds_the_wait_for_the_disk_whatever_the_clock_does(
         data_dir.log(topic).append([b"x"])
     clocks.passes(999)
     upkeep.flush_due(data_dir)
-    assert data_dir.log("t").recovery_point == 0
+    assert data_dir.log("t").synced_offset == 0
     clocks.passes(1)
     clocks.jumps(jump_ms)
     upkeep.flush_due(data_dir)
-    assert data_dir.log("t").recovery_point == 1
-    assert data_dir.log("idle").recovery_point == 0
+    assert data_dir.log("t").synced_offset == 1
+    assert data_dir.log("idle").synced_offset == 0
 
 
 @pytest.mark.parametrize("jump_ms", [0, -TEN_YEARS_MS])

@@ -1,0 +1,67 @@
+"""Whether a batch may be appended, and as what: a topic's settings applied to it. Pure: no files, no clock.
+
+Whatever comes from elsewhere is looked at here before a byte of it is written, so that the log holds nothing that a
+reader could not read.
+"""
+
+import numpy as np
+
+from logstore.config import LONG_MAX, TopicConfig
+from logstore.errors import CorruptBatch, InvalidRecord, InvalidTimestamp, RecordTooLarge
+from logstore.format.batch import RecordBatch, recompress, restamp
+from logstore.format.compression import Compression
+
+_STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
+
+
+def stores_as_sent(config: TopicConfig) -> bool:
+    """Whether no setting changes, or looks into, batches with times of now."""
+    return (
+        config.compression_type == "producer" and config.message_timestamp_type == "CreateTime" and not config.compacts
+    )
+
+
+def admit(batch: RecordBatch, config: TopicConfig, now_ms: int, log: str) -> RecordBatch:
+    """The batch as it will be stored in ``log`` (its name). Raises InvalidRecord where the settings refuse it."""
+    if batch.header.is_control:
+        return batch
+    if config.message_timestamp_type == "LogAppendTime":
+        batch = restamp(batch, now_ms)
+    else:
+        _check_timestamps(batch, now_ms, config)
+    if config.compacts and (batch.columns().key_lengths < 0).any():
+        raise InvalidRecord(f"{log}: a record without a key cannot be in a topic that is compacted by key")
+    if config.compression_type != "producer":
+        batch = recompress(batch, _STORED_AS[config.compression_type])
+    if batch.header.size > config.max_message_bytes:
+        raise RecordTooLarge(batch.header.size, config.max_message_bytes)
+    return batch
+
+
+def check_records(batch: RecordBatch) -> None:
+    """Raises CorruptBatch for a wrong CRC, and for records that cannot be read or are not what the header says."""
+    batch.check_crc()
+    header, columns = batch.header, batch.columns()
+    columns.headers()
+    if not np.array_equal(columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)):
+        raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
+    if columns.timestamps_ms.max() > header.max_timestamp:
+        raise CorruptBatch(
+            f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position
+        )
+
+
+def _check_timestamps(batch: RecordBatch, now_ms: int, config: TopicConfig) -> None:
+    header = batch.header
+    if header.max_timestamp - now_ms > config.message_timestamp_after_max_ms:
+        raise InvalidTimestamp(
+            f"timestamp {header.max_timestamp} is {header.max_timestamp - now_ms} ms in the future; the limit is "
+            f"message.timestamp.after.max.ms={config.message_timestamp_after_max_ms}"
+        )
+    if config.message_timestamp_before_max_ms < LONG_MAX:
+        oldest = int(batch.columns().timestamps_ms.min())
+        if now_ms - oldest > config.message_timestamp_before_max_ms:
+            raise InvalidTimestamp(
+                f"timestamp {oldest} is {now_ms - oldest} ms in the past; the limit is "
+                f"message.timestamp.before.max.ms={config.message_timestamp_before_max_ms}"
+            )

@@ -1,0 +1,142 @@
+"""The segments of one log, and the files of those that have left it.
+
+``all`` is an immutable tuple, the active segment last: readers take it, the log's one writer replaces it. What leaves
+is retired, which keeps its file, under another name, for readers that came before, until ``unlink_retired``. The order
+in which files go is such that a crash in the middle leaves a log without holes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from logstore.config import TopicConfig
+from logstore.errors import DamagedLog
+from logstore.format import filename
+from logstore.format.batch import NO_TIMESTAMP
+from logstore.storage import files
+from logstore.storage.cache import Caches
+from logstore.storage.segment import Segment
+from logstore.storage.swap import swap_in
+
+
+class SegmentList:
+    """See the module. Every method that changes files raises StorageFailure."""
+
+    def __init__(self, directory: Path, segments: Sequence[Segment], caches: Caches) -> None:
+        self._directory = directory
+        self._caches = caches
+        self.all = tuple(segments)
+        self.active = self.all[-1]
+        self._retired: list[tuple[int, Segment]] = []
+
+    def _set(self, segments: Sequence[Segment]) -> None:
+        self.all = tuple(segments)
+        self.active = self.all[-1]
+
+    # ------------------------------------------------------------------------------------------------------ growing
+
+    def next_segment(self, base_offset: int, config: TopicConfig, now_ms: int) -> Segment:
+        """The files of the segment that follows: all that a full disk can refuse of a roll. Nothing has changed yet."""
+        self.active.time_index.reserve()  # what the end of the old one needs
+        segment = Segment.create(
+            self._directory,
+            base_offset,
+            self._caches,
+            index_interval=config.index_interval_bytes,
+            allocate_size=config.segment_bytes if config.preallocate else 0,
+        )
+        segment.modified_ms = now_ms  # retention may date the segments before it by this
+        return segment
+
+    def add(self, segment: Segment) -> None:
+        """Seal the active segment, and go on with this one."""
+        self.active.seal()
+        files.sync_dir(self._directory)
+        self._set((*self.all, segment))
+
+    def active_since_ms(self) -> int:
+        """When the first batch of the active segment came; 0 where it is empty."""
+        active = self.active
+        if active.size and not active.created_ms:
+            try:
+                timestamp = next(active.headers()).header.max_timestamp
+            except DamagedLog:
+                timestamp = NO_TIMESTAMP
+            active.created_ms = min(active.modified_ms, timestamp) if timestamp >= 0 else active.modified_ms
+        return active.created_ms
+
+    def sync_from(self, offset: int) -> None:
+        """Wait until all from ``offset`` on is on the disk; of sealed segments the indexes too."""
+        segments = self.all
+        first = max(0, bisect_left(segments, offset, key=_base_offset) - 1)  # one that ends there was sealed since
+        for segment in segments[first:-1]:
+            segment.sync()
+            segment.sync_indexes()
+        segments[-1].sync()
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+
+    def drop_oldest(self, count: int, now_ms: int) -> None:
+        gone = self.all[:count]
+        self._set(self.all[count:])
+        for segment in gone:
+            self._retire(segment, now_ms)
+            files.sync_dir(self._directory)
+
+    def drop_newest(self, count: int, now_ms: int) -> None:
+        gone = self.all[len(self.all) - count :]
+        self._set(self.all[: len(self.all) - count])
+        for segment in reversed(gone):
+            self._retire(segment, now_ms)
+            files.sync_dir(self._directory)
+
+    def find_group(self, group: Sequence[Segment], later: Segment) -> int | None:
+        """Where the group stands in the list, before ``later``; None where they are not all there any more."""
+        first = self.all.index(group[0]) if group[0] in self.all else 0
+        end = first + len(group)
+        return first if self.all[first:end] == tuple(group) and later in self.all[end:] else None
+
+    def make_swap(self, cleaned: Segment) -> None:
+        """Declare a segment that compaction has finished complete: until it is, a failure leaves all as it was."""
+        swap_path = cleaned.path.with_suffix(filename.SWAP)
+        files.rename(cleaned.path, swap_path)
+        cleaned.path = swap_path
+
+    def replace(self, first: int, count: int, cleaned: Segment, now_ms: int) -> None:
+        """Put a segment that stands as ``.swap`` in the place of ``count`` others."""
+        gone = self.all[first : first + count]
+
+        def retire_old() -> None:
+            for segment in gone:
+                self._retire(segment, now_ms)
+
+        files.sync_dir(self._directory)
+        swap_in(self._directory, retire_old, cleaned.put_in_place)
+        self._set((*self.all[:first], cleaned, *self.all[first + count :]))
+
+    def _retire(self, segment: Segment, now_ms: int) -> None:
+        for _, earlier in self._retired:
+            if earlier.base_offset == segment.base_offset:
+                earlier.pin()
+        segment.retire()
+        self._retired.append((now_ms, segment))
+
+    def unlink_retired(self, is_due: Callable[[int], bool]) -> None:
+        """Unlink the files of the segments that were retired at a time (ms) that is due."""
+        due = [(retired_ms, segment) for retired_ms, segment in self._retired if is_due(retired_ms)]
+        self._retired = [item for item in self._retired if item not in due]
+        for _, segment in due:
+            segment.unlink()
+
+    @property
+    def has_retired(self) -> bool:
+        return bool(self._retired)
+
+    def forget(self) -> None:
+        """Let go of the open files."""
+        for segment in self.all:
+            segment.forget()
+
+
+def _base_offset(segment: Segment) -> int:
+    return segment.base_offset

@@ -1,0 +1,55 @@
+"""The small files beside a log's segments that save work when it is opened: producer snapshots, leader epochs.
+
+All they say can be had from the log again. So a disk that is full, or a crash that tears one, costs time at the next
+opening and nothing else; a failure to write one is logged, and is no failure of what called for it.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from logstore.errors import StorageFailure
+from logstore.format import checkpoint, filename, producer_snapshot
+from logstore.storage import files
+from logstore.storage.leader_epochs import EpochEntry, LeaderEpochs
+from logstore.storage.producer_state import ProducerState
+
+logger = logging.getLogger("logstore.storage")
+
+
+class StateFiles:
+    """``snapshot_offsets`` are those of the snapshots on the disk; ``saved_epochs`` what the checkpoint says, None
+    where that is not known."""
+
+    def __init__(
+        self, directory: Path, snapshot_offsets: list[int], saved_epochs: tuple[EpochEntry, ...] | None
+    ) -> None:
+        self._directory = directory
+        self.snapshot_offsets = snapshot_offsets
+        self._saved_epochs = saved_epochs
+
+    def save(
+        self, offset: int, producers: ProducerState, leader_epochs: LeaderEpochs, base_offsets: Collection[int]
+    ) -> None:
+        """Store what is known up to the log's end, ``offset``. The snapshots at segments' ``base_offsets`` stay, and
+        the last two."""
+        try:
+            entries = leader_epochs.entries
+            if self._saved_epochs != entries:
+                path = self._directory / filename.LEADER_EPOCH_CHECKPOINT
+                files.write_file(path, checkpoint.encode_epochs(entries))
+                self._saved_epochs = entries
+            if offset not in self.snapshot_offsets:
+                data = producer_snapshot.encode(producers.snapshot_entries())
+                files.write_file(self._directory / filename.snapshot_name(offset), data, sync=False)
+                self.snapshot_offsets.append(offset)
+                kept = {*base_offsets, *sorted(self.snapshot_offsets)[-2:]}
+                self.drop_snapshots(lambda offset: offset not in kept)
+        except StorageFailure as error:
+            logger.warning("%s: no producer snapshot at %d: %s", self._directory, offset, error)
+
+    def drop_snapshots(self, is_gone: Callable[[int], bool]) -> None:
+        """Remove the snapshots at offsets that are ``is_gone``. Raises StorageFailure."""
+        for offset in [offset for offset in self.snapshot_offsets if is_gone(offset)]:
+            files.unlink(self._directory / filename.snapshot_name(offset))
+            self.snapshot_offsets.remove(offset)
