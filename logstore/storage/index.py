@@ -224,11 +224,11 @@ class TimeIndex(SparseIndex):
             if (backwards := _first_not_increasing(column, strictly=column is columns[0])) is not None:
                 raise self.corrupt("entries do not increase", backwards)
 
-    def offset_for(self, timestamp_ms: int) -> int:
-        """An offset before which all timestamps are lower than ``timestamp_ms``."""
+    def entry_before(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """The last entry (timestamp, offset) that is older, as all before its offset are; None without one."""
         timestamps, offsets = self.columns
         entry = bisect_left(timestamps, timestamp_ms) - 1
-        return self.base_offset + (offsets[entry] if entry >= 0 else 0)
+        return (timestamps[entry], self.base_offset + offsets[entry]) if entry >= 0 else None
 
     @property
     def last(self) -> tuple[int, int] | None:

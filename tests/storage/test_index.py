@@ -69,8 +69,8 @@ def test_look_ups_by_time_agree_with_a_plain_search(
         index.seal()
     assert index.last == ((kept[-1][0], BASE + kept[-1][1]) if kept else None)
     for target in range(-1, 102):
-        older = [at for timestamp, at in kept if timestamp < target]
-        assert index.offset_for(target) == BASE + (older[-1] if older else 0)
+        older = [(timestamp, BASE + at) for timestamp, at in kept if timestamp < target]
+        assert index.entry_before(target) == (older[-1] if older else None)
     for target in range(0, offset + 2, 7):
         assert index.count_up_to(BASE + target) == sum(at <= target for _, at in kept)
 
@@ -140,7 +140,7 @@ def test_a_time_index_may_repeat_an_offset_but_no_timestamp(tmp_path: Path) -> N
         other = time_index(tmp_path)
         other.path.write_bytes(b"".join(TIME_ENTRY.pack(*entry) for entry in entries))
         with pytest.raises(CorruptIndex):
-            other.offset_for(1)
+            other.entry_before(1)
 
 
 def test_a_missing_index_is_corrupt_and_says_that_it_can_be_rebuilt(tmp_path: Path) -> None:

@@ -1,0 +1,364 @@
+"""Reading a segment: a ``.log`` file of record batches from a base offset on, found by way of its two indexes.
+
+Bytes up to ``size`` are batches that were written whole; ``size`` moves only after they were, so readers need no lock.
+An index is held against the log where it is used, and both are made anew when one is missing, short, or leads astray.
+"""
+
+import errno
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from threading import RLock
+from typing import NamedTuple
+
+from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, StorageFailure
+from logstore.format import filename
+from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
+from logstore.format.index_entry import RELATIVE_OFFSET_MAX
+from logstore.storage import files
+from logstore.storage.cache import Caches, Columns
+from logstore.storage.file_slice import FileSlice
+from logstore.storage.files import File
+from logstore.storage.index import OffsetIndex, TimeIndex
+from logstore.storage.scan import Damage, LogBatch, scan
+
+# base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
+_STEP = Struct(">qi11xi")
+_SEARCH_SIZE = 8192
+_FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
+_READ_SIZE = 1 << 20
+_JOIN_SIZE_MAX = 16 << 10  # below this, a copy is cheaper than the kernel's look at several pieces
+
+
+class Located(NamedTuple):
+    """A batch's position in its segment."""
+
+    position: int
+    header: BatchHeader
+
+
+class SegmentReader:
+    """See the module. ``created_ms`` is when its first batch came, 0 where it is empty."""
+
+    def __init__(
+        self,
+        directory: Path,
+        base_offset: int,
+        caches: Caches,
+        *,
+        size: int = 0,
+        modified_ms: int = 0,
+        index_interval: int = 4096,
+        read_only: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.base_offset = base_offset
+        self.path = directory / filename.log_name(base_offset)
+        self.offset_index = OffsetIndex(directory / filename.index_name(base_offset), base_offset, caches, read_only)
+        self.time_index = TimeIndex(directory / filename.time_index_name(base_offset), base_offset, caches, read_only)
+        self.size = size
+        self.modified_ms = modified_ms
+        self.created_ms = 0
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = base_offset
+        self._knows_timestamp = False
+        self.is_growing = False
+        self.read_only = read_only
+        self.is_retired = False
+        self._pinned: File | None = None
+        self.index_interval = index_interval
+        self._unindexed_size = 0
+        self._damages: dict[int, Damage] = {}
+        self._index_lock = RLock()  # who makes the indexes anew, which readers do too, or takes them over
+        self._caches = caches
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path}, size={self.size})"
+
+    @property
+    def file(self) -> File:
+        """The open log file; a new one where the cache has let it go."""
+        return self._caches.files.get(self, self._open)
+
+    def _open(self) -> File:
+        while self._pinned is None:
+            path = self.path
+            try:
+                file = files.open_file(path, writable=not self.read_only)
+            except StorageFailure as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                # It is being retired just now: its name is about to change, or has changed.
+                file = files.open_file(self.directory / (filename.log_name(self.base_offset) + filename.DELETED))
+            if path is self.path and self._pinned is None:  # else another segment may have got the name meanwhile
+                return file
+        return self._pinned
+
+    def find(self, offset: int) -> Located | None:
+        """The first batch that ends at or after ``offset``; None where all end before.
+
+        Raises DamagedLog where the batch should be in a damaged range.
+        """
+        position = self._indexed_position(offset)
+        try:
+            return self._walk_to(offset, position)
+        except DamagedLog:
+            if position == 0:
+                raise
+        # Either the index pointed astray or the log is damaged: a walk from the start tells.
+        found = self._walk_to(offset, 0)
+        self.rebuild_indexes()
+        return found
+
+    def _indexed_position(self, offset: int) -> int:
+        try:
+            return self.offset_index.position_for(offset)
+        except CorruptIndex:
+            self.rebuild_indexes()
+            return self.offset_index.position_for(offset)
+
+    def _walk_to(self, offset: int, position: int) -> Located | None:
+        file, end = self.file, self.size
+        data, start, indexed_position = b"", position, position
+        expected_offset = self.base_offset
+        if position and position >= end and not self.is_growing:
+            raise self._astray(position)
+        while position < end:
+            at = position - start
+            if at + HEADER_SIZE > len(data):
+                start, at = position, 0
+                data = file.read_at(position, min(_SEARCH_SIZE, end - position))
+            try:
+                self._check_known(position)
+                if len(data) < HEADER_SIZE:
+                    raise CorruptBatch("the log ends in the middle of a batch header")
+                base_offset, batch_length, last_offset_delta = _STEP.unpack_from(data, at)
+                if base_offset < expected_offset or batch_length < HEADER_SIZE - FRAME_SIZE or last_offset_delta < 0:
+                    raise CorruptBatch("this is no batch header")
+                if base_offset + last_offset_delta >= offset:
+                    if base_offset > offset and position == indexed_position > 0:
+                        raise self._astray(position)
+                    return Located(position, read_header(data, at))
+            except CorruptBatch as error:
+                damage = self.damage_at(position, expected_offset, error.reason)
+                if damage.next_offset is None or offset < damage.next_offset:
+                    raise self.damaged(damage) from None
+                expected_offset = damage.next_offset
+                position += damage.size
+                continue
+            expected_offset = base_offset + last_offset_delta + 1
+            position += batch_length + FRAME_SIZE
+        return None
+
+    def last_indexed(self) -> Located | None:
+        """The last batch that the offset index points at; None where there is none, or the index cannot be right."""
+        try:
+            positions = self.offset_index.columns[1]
+            return next(self.headers(positions[-1]), None) if positions else None
+        except CorruptData:
+            return None
+
+    def _astray(self, position: int) -> DamagedLog:
+        """What makes ``find`` start again where the index led beyond the batch that was sought."""
+        return DamagedLog("the index points astray", position, str(self.path), None)
+
+    def damage_at(self, position: int, expected_offset: int, reason: str) -> Damage:
+        """The damaged range that begins at ``position``, measured once."""
+        damage = self._known_damage(position)
+        if damage is None:
+            found = next(self.scan(position, expected_offset), None)
+            # Good bytes after all, or none: the file has changed since.
+            changed = Damage(position, max(0, self.size - position), reason, expected_offset, None, False)
+            damage = found if isinstance(found, Damage) else changed
+            self._damages[position] = damage
+        return damage
+
+    def _check_known(self, position: int) -> None:
+        """Raises CorruptBatch where damage is known to begin: it need not show in the batch itself."""
+        if self._damages and (known := self._known_damage(position)):
+            raise CorruptBatch(known.reason)
+
+    def _known_damage(self, position: int) -> Damage | None:
+        damage = self._damages.get(position)
+        if damage and damage.next_offset is None and position + damage.size != self.size:
+            return None  # nothing followed it when it was measured, but the segment has changed since
+        return damage
+
+    def damaged(self, damage: Damage) -> DamagedLog:
+        return DamagedLog(damage.reason, damage.position, str(self.path), damage.next_offset)
+
+    def headers(self, position: int = 0) -> Iterator[Located]:
+        """Every batch's header from ``position`` on. Raises DamagedLog."""
+        file, end = self.file, self.size
+        data, start = b"", position
+        expected_offset = self.base_offset
+        while position < end:
+            if position - start + HEADER_SIZE > len(data):
+                start = position
+                data = file.read_at(position, min(_SEARCH_SIZE, end - position))
+            try:
+                header = read_header(data, position - start)
+            except CorruptBatch as error:
+                raise self.damaged(self.damage_at(position, expected_offset, error.reason)) from None
+            yield Located(position, header)
+            expected_offset = header.next_offset
+            position += header.size
+
+    def scan(self, position: int, expected_offset: int) -> Iterator[LogBatch | Damage]:
+        """Good batches and damage from ``position`` on: see the module ``scan``."""
+        max_offset = self.base_offset + RELATIVE_OFFSET_MAX
+        return scan(self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset)
+
+    def slice(self, position: int, size: int) -> FileSlice:
+        return FileSlice(self.file, position, min(size, self.size - position))
+
+    def batches(self, position: int = 0) -> Iterator[RecordBatch]:
+        """Every batch from ``position`` on, its CRC checked. Raises DamagedLog."""
+        expected_offset = self.base_offset
+        read_size = _FIRST_READ_SIZE
+        while position < self.size:
+            data = self.slice(position, read_size).read()
+            read_size = min(8 * read_size, _READ_SIZE)
+            taken = 0
+            try:
+                if len(data) >= HEADER_SIZE and (size := read_header(data).size) > len(data):
+                    data = self.slice(position, size).read()
+                for batch in batches(data):
+                    self._check_known(position + batch.position)
+                    batch.check_crc()
+                    if batch.header.base_offset < expected_offset:
+                        raise CorruptBatch(f"base offset {batch.header.base_offset} is below {expected_offset}")
+                    yield batch
+                    expected_offset = batch.header.next_offset
+                    taken = batch.position + batch.header.size
+                if not taken:
+                    raise CorruptBatch("a batch is cut short")
+            except CorruptBatch as error:
+                raise self.damaged(self.damage_at(position + taken, expected_offset, error.reason)) from None
+            position += taken
+
+    def find_timestamp(self, timestamp_ms: int, from_offset: int) -> tuple[int, int] | None:
+        """(timestamp, offset) of the first record from ``from_offset`` on that is not older. Raises DamagedLog."""
+        if self.largest_timestamp < timestamp_ms:
+            return None
+        start_offset = max(self._indexed_offset(timestamp_ms), from_offset)
+        located = self.find(start_offset)
+        if located is None:
+            return None
+        for position, header in self.headers(located.position):
+            if header.max_timestamp >= timestamp_ms and header.record_count:
+                for record in next(self.batches(position)).records():
+                    if record.timestamp_ms >= timestamp_ms and record.offset >= from_offset:
+                        return record.timestamp_ms, record.offset
+        return None
+
+    def _indexed_offset(self, timestamp_ms: int) -> int:
+        """An offset before which, by the time index, all timestamps are lower."""
+        try:
+            entry = self.time_index.entry_before(timestamp_ms)
+            self._check_time(entry)
+        except CorruptIndex:
+            self.rebuild_indexes()
+            entry = self.time_index.entry_before(timestamp_ms)
+        return self.base_offset if entry is None else entry[1]
+
+    def _check_time(self, entry: tuple[int, int] | None) -> None:
+        """Raises CorruptIndex where the batch that a time index entry stands for has another largest timestamp."""
+        if entry is None or self.is_growing:
+            return
+        timestamp_ms, offset = entry
+        try:
+            located = self.find(offset)
+        except DamagedLog:
+            return  # nothing can be said
+        if located is None or located.header.max_timestamp != timestamp_ms or located.header.base_offset > offset:
+            raise CorruptIndex("an entry does not fit the log", 0, str(self.time_index.path))
+
+    @property
+    def largest_timestamp(self) -> int:
+        """The largest timestamp in the segment, -1 where it has none."""
+        if self.max_timestamp == NO_TIMESTAMP and not self._knows_timestamp and not self.is_growing:
+            try:
+                self._restore_timestamp()
+            except CorruptIndex:
+                self.rebuild_indexes()
+            self._knows_timestamp = True
+        return self.max_timestamp
+
+    # -------------------------------------------------------------------------------------------- making indexes anew
+
+    def _restore_timestamp(self) -> None:
+        """Largest timestamp and size behind the last index entry, by walking the batches behind it."""
+        last, positions = self.time_index.last, self.offset_index.columns[1]
+        self._check_time(last)
+        self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
+        start = positions[-1] if positions else 0
+        self._unindexed_size = self.size - start
+        with suppress(DamagedLog):  # what is behind it counts for nothing until it is salvaged
+            for _, header in self.headers(start):
+                if header.max_timestamp > self.max_timestamp:
+                    self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+
+    def rebuild_indexes(self, position: int = 0) -> list[Damage]:
+        """Make both indexes anew, and return the damage met on the way: entries go around it.
+
+        Entries of batches before ``position``, the beginning of one, are kept. Of a segment that grows they are right.
+        """
+        with self._index_lock:
+            return [] if self.is_growing else self._rebuild_indexes(position)
+
+    def _rebuild_indexes(self, position: int) -> list[Damage]:
+        offsets, times = self._entries_before(position)
+        max_timestamp, max_timestamp_offset = NO_TIMESTAMP, self.base_offset
+        if times[0]:
+            max_timestamp, max_timestamp_offset = times[0][-1], self.base_offset + times[1][-1]
+        unindexed_size = position - (offsets[1][-1] if offsets[1] else 0)
+        damages = []
+        expected_offset = self.base_offset + (offsets[0][-1] if offsets[0] else 0)
+        for found in self.scan(position, expected_offset):
+            if isinstance(found, Damage):
+                damages.append(found)
+                continue
+            header = found.batch.header
+            if header.max_timestamp > max_timestamp:
+                max_timestamp, max_timestamp_offset = header.max_timestamp, header.last_offset
+            if unindexed_size > self.index_interval:
+                offsets[0].append(header.last_offset - self.base_offset)
+                offsets[1].append(found.position)
+                _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
+                unindexed_size = 0
+            unindexed_size += header.size
+        _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
+        self.offset_index.replace(offsets)
+        self.time_index.replace(times)
+        self.max_timestamp, self.max_timestamp_offset = max_timestamp, max_timestamp_offset
+        self._damages = {damage.position: damage for damage in damages}
+        return damages
+
+    def _entries_before(self, position: int) -> tuple[Columns, Columns]:
+        """Copies of the index entries of batches before ``position``; none where an index is corrupt."""
+        if position == 0:
+            return (array("I"), array("I")), (array("q"), array("I"))
+        count = self.offset_index.count_before(position)
+        offsets = self.offset_index.columns
+        last_offset = offsets[0][count - 1] if count else 0
+        time_count = self.time_index.count_up_to(self.base_offset + last_offset) if count else 0
+        times = self.time_index.columns
+        return (offsets[0][:count], offsets[1][:count]), (times[0][:time_count], times[1][:time_count])
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.path, self.offset_index.path, self.time_index.path]
+
+    def forget(self) -> None:
+        """Drop what the caches hold of it."""
+        self._caches.discard(self, self.offset_index, self.time_index)
+
+
+def _add_time(times: Columns, timestamp: int, relative_offset: int) -> None:
+    """A time index entry, where the timestamp is larger than the last one."""
+    if timestamp > (times[0][-1] if times[0] else NO_TIMESTAMP):
+        times[0].append(timestamp)
+        times[1].append(relative_offset)
