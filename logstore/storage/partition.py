@@ -271,7 +271,7 @@ class PartitionLog(ReadableLog):
         place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
         position = segment.size
         try:
-            segment.append((place, *pieces), size, last_offset, max_timestamp, now_ms)
+            segment.append((place, *pieces), size, base_offset, last_offset, max_timestamp, now_ms)
             if self.leader_epochs.latest != self.leader_epoch:
                 self.leader_epochs.assign(self.leader_epoch, base_offset)
             self._log_end_offset = last_offset + 1
@@ -528,11 +528,11 @@ class PartitionLog(ReadableLog):
                 self._release()
                 return isinstance(self._offline, Closed)
             try:
-                self.flush()
                 active = self._segments.active
-                if active.is_growing:
-                    active.seal()
-                    active.sync()
+                was_growing = active.is_growing
+                active.seal()
+                self.flush()
+                if was_growing:
                     active.sync_indexes()
                 self._save_state()
                 self.unlink_retired(at_once=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from logstore.config import LONG_MAX
 from logstore.errors import CorruptIndex, DiskFull, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import NO_TIMESTAMP
@@ -59,7 +60,13 @@ class Segment(SegmentReader):
             self._caches.discard(self)
 
     def append(
-        self, pieces: Sequence[files.Buffer], size: int, last_offset: int, max_timestamp: int, now_ms: int
+        self,
+        pieces: Sequence[files.Buffer],
+        size: int,
+        base_offset: int,
+        last_offset: int,
+        max_timestamp: int,
+        now_ms: int,
     ) -> None:
         """Write one batch, given in pieces, behind the last. On an error nothing has changed, unless cutting back what
         was half written fails too: that raises PartitionOffline in the caller."""
@@ -80,6 +87,7 @@ class Segment(SegmentReader):
         self.modified_ms = now_ms
         if not position:
             self.created_ms = now_ms
+        self._newest = base_offset, position
         self.size = position + size
 
     def index_batch(self, last_offset: int, position: int) -> None:
@@ -100,6 +108,7 @@ class Segment(SegmentReader):
     def cut_back(self, position: int, allocated_size: int = 0) -> None:
         """Remove what a failed append left behind ``position``, where the last whole batch ends."""
         self.size = position
+        self._newest = LONG_MAX, 0
         self.file.truncate(position)
         self.offset_index.drop_from(position)
         if allocated_size > position:
@@ -137,6 +146,7 @@ class Segment(SegmentReader):
         """Cut the segment, and its indexes, to the batches before ``position``."""
         self.start_growing()
         self.size = position
+        self._newest = LONG_MAX, 0
         self.file.truncate(position)
         self.offset_index.start_growing(self.offset_index.count_before(position))
         offsets = self.offset_index.columns[0]

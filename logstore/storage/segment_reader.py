@@ -13,6 +13,7 @@ from struct import Struct
 from threading import RLock
 from typing import NamedTuple
 
+from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
@@ -70,6 +71,7 @@ class SegmentReader:
         self._pinned: File | None = None
         self.index_interval = index_interval
         self._unindexed_size = 0
+        self._newest = LONG_MAX, 0  # base offset and position of the batch that was appended last
         self._damages: dict[int, Damage] = {}
         self._index_lock = RLock()  # who makes the indexes anew, which readers do too, or takes them over
         self._caches = caches
@@ -113,6 +115,9 @@ class SegmentReader:
         return found
 
     def _indexed_position(self, offset: int) -> int:
+        newest_offset, newest_position = self._newest
+        if offset >= newest_offset:  # who waits for records mostly wants these
+            return newest_position
         try:
             return self.offset_index.position_for(offset)
         except CorruptIndex:
