@@ -172,16 +172,20 @@ def test_following_shows_what_a_live_writer_in_another_process_appends(tmp_path:
 
 def test_ctrl_c_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     run("produce", "t", "--data", tmp_path, stdin=b"a\n")
-    reader = subprocess.Popen(
+    with subprocess.Popen(
         command("consume", "t", "--follow", "--data", tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
-    )
-    assert reader.stdout is not None
-    reader.stdout.readline()
-    reader.send_signal(signal.SIGINT)
-    _, errors = reader.communicate(timeout=30)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in background
+    ) as reader:
+        try:
+            assert reader.stdout is not None
+            reader.stdout.readline()
+            reader.send_signal(signal.SIGINT)
+            _, errors = reader.communicate(timeout=30)
+        finally:
+            reader.kill()
     assert (reader.returncode, errors) == (130, b"")
 
 
