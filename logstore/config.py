@@ -298,7 +298,7 @@ class StoreConfig(Settings):
         86_400_000, "how long an idle idempotent producer is remembered", low=1, high=INT_MAX
     )
     num_recovery_threads_per_data_dir: int = _row(2, "threads that recover partitions after a crash", low=1, high=1024)
-    num_partitions: int = _row(1, "partitions of a topic that is created without a count", low=1, high=INT_MAX)
+    num_partitions: int = _row(1, "partitions of a topic that is created without a count", low=1, high=100_000)
     max_open_files: int = _row(
         0, "most segment files and maps kept open; 0: half of the process's soft limit (not in Kafka)", high=INT_MAX
     )

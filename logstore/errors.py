@@ -102,12 +102,19 @@ class InvalidTimestamp(InvalidRecord):
 
 
 class RecordTooLarge(InvalidRecord):
-    def __init__(self, size: int, limit: int, setting: str = "max.message.bytes") -> None:
+    """``setting`` is the one that limits the size; None where it is what readers accept of a compressed batch."""
+
+    def __init__(self, size: int, limit: int, setting: str | None = "max.message.bytes") -> None:
         LogstoreError.__init__(self, size, limit, setting)
         self.size, self.limit, self.setting = size, limit, setting
 
     @property
     def message(self) -> str:
+        if self.setting is None:
+            return (
+                f"{self.size} bytes of records are over the limit of {self.limit} for a compressed batch; "
+                "send fewer at a time"
+            )
         return (
             f"a batch of {self.size} bytes is over the limit of {self.limit} (setting {self.setting}); "
             "send smaller records or raise the setting"
@@ -248,6 +255,9 @@ class DamagedLog(CorruptBatch):
     def __init__(self, reason: str, position: int, path: str, next_offset: int | None) -> None:
         LogstoreError.__init__(self, reason, position, path, next_offset)
         self.reason, self.position, self.path, self.next_offset = reason, position, path, next_offset
+
+    def within(self, path: str, position: int = 0) -> "DamagedLog":
+        return DamagedLog(self.reason, self.position + position, path, self.next_offset)
 
     @property
     def message(self) -> str:

@@ -1,12 +1,13 @@
 """The store: the topics and partitions of one process. What embedded clients and the command line call."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
 
 from logstore.config import StoreConfig
-from logstore.errors import Closed, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.errors import Closed, InvalidArgument, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
 from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
@@ -112,10 +113,12 @@ class ReadOnlyStore:
     def log(self, topic: str, partition: int = 0) -> ReadOnlyLog:
         """A partition's log, to read. Raises UnknownTopic, UnknownPartition."""
         description = self.topic(topic)
+        if type(partition) is not int or not 0 <= partition < description.partitions:
+            raise UnknownPartition(topic, partition, description.partitions)
         log = self._logs.get((topic, partition))
         if log is None:
-            names = [f"{topic}{separator}{partition}" for separator in "_-"]
-            directories = [self.path / name for name in names if files.is_dir(self.path / name)]
+            paths = [self.path / name for name in filename.partition_dirs(topic, partition)]
+            directories = [path for path in paths if files.is_dir(path)]
             if not directories:
                 raise UnknownPartition(topic, partition, description.partitions)
             log = ReadOnlyLog(directories[0], self._caches, lambda: self._start_offset(topic, partition))
@@ -172,7 +175,17 @@ def open(
     """Open a data directory; ``create`` makes it where there is none. ``settings`` are those of ``StoreConfig``.
 
     ``read_only`` takes no lock, creates and changes nothing: for a look beside a live owner, or at Apache Kafka's
-    directories. Raises NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
+    directories. Raises InvalidArgument, NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
     """
     config = StoreConfig.parse(settings)
-    return ReadOnlyStore(Path(path), config) if read_only else Store(DataDir(Path(path), config, create=create))
+    directory = _checked(path)
+    return ReadOnlyStore(directory, config) if read_only else Store(DataDir(directory, config, create=create))
+
+
+def _checked(path: str | Path) -> Path:
+    try:
+        if b"\0" not in os.fsencode(Path(path)):
+            return Path(path)
+    except (TypeError, ValueError):
+        pass
+    raise InvalidArgument("path", path, "it is no path: name the directory by a str or a Path without NUL")

@@ -9,6 +9,7 @@ import pytest
 import logstore
 from kafka_golden import GOLDEN, GoldenPartition, GoldenRecord, golden_partitions
 from logstore import Compression, PartitionLog, ReadOnlyLog
+from logstore.config import TopicConfig
 from logstore.format import checkpoint, filename, producer_snapshot, properties
 from logstore.format.batch import RecordBatch
 from logstore.format.record import Record
@@ -235,18 +236,20 @@ def test_a_crash_image_is_taken_over_and_appended_to(partition: GoldenPartition,
     directory = tmp_path / f"{partition.topic}-{partition.partition}"
     shutil.copytree(partition.live_directory, directory)
     start = partition.log_start_offset
-    log = PartitionLog(directory, log_start_offset=start)
+    compacted = partition.topic in {"compacted", "__consumer_offsets", "__transaction_state"}
+    config = TopicConfig(cleanup_policy=("compact",) if compacted else ("delete",))
+    log = PartitionLog(directory, config, log_start_offset=start)
     golden = expected(partition, log.log_end_offset)
     end = log.log_end_offset
     assert end == view_of(partition, "live").log_end_offset
     assert log.damages == ()
     assert_same(list(log.records(log.log_start_offset)), golden)
-    receipt = log.append([b"ours", b"too"], keys=[b"k", None])
+    receipt = log.append([b"ours", b"too"], keys=[b"k", b"l"])
     assert (receipt.base_offset, receipt.last_offset) == (end, end + 1)
     log.close()
     assert not list(directory.glob("*.deleted"))
 
-    again = PartitionLog(directory, log_start_offset=start, recovery_point=end + 2, is_clean=True)
+    again = PartitionLog(directory, config, log_start_offset=start, recovery_point=end + 2, is_clean=True)
     assert_same(list(again.records(again.log_start_offset))[:-2], golden)
     assert [record.value for record in again.records(end)] == [b"ours", b"too"]
     again.close()

@@ -171,3 +171,46 @@ def test_an_error_inside_the_with_block_still_closes_cleanly(tmp_path: Path) -> 
         raise ZeroDivisionError
     with logstore.open(tmp_path) as store:
         assert store._data_dir.was_clean
+
+
+NO_PARTITIONS: list[Any] = ["0", "0/../t_0", -1, 1, True, False, 0.0, None, [], "../t_0"]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_partition_is_a_number_that_the_topic_has(read_only: bool, tmp_path: Path) -> None:
+    with logstore.open(tmp_path) as store:
+        store.create_topic("t")
+        store.log("t").append([b"x"])
+    (tmp_path / "t_1").mkdir()
+    with logstore.open(tmp_path, read_only=read_only) as opened:
+        for partition in NO_PARTITIONS:
+            with pytest.raises(logstore.UnknownPartition):
+                opened.log("t", partition)
+        assert next(iter(opened.log("t", 0).records(0))).value == b"x"
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_topic_that_is_no_name_is_unknown(read_only: bool, tmp_path: Path) -> None:
+    logstore.open(tmp_path).close()
+    topics: list[Any] = [[], {}, None, 5, b"t"]
+    with logstore.open(tmp_path, read_only=read_only) as opened:
+        for topic in topics:
+            for call in (opened.log, opened.topic):
+                with pytest.raises(logstore.UnknownTopic):
+                    call(topic)
+
+
+@pytest.mark.parametrize("settings", [[], "", "retention.ms", [("retention.ms", 5)], 5, {5: 5}])
+def test_settings_that_are_no_mapping_are_refused(settings: Any, tmp_path: Path) -> None:
+    with logstore.open(tmp_path) as store:
+        before = store.create_topic("t")
+        with pytest.raises(logstore.InvalidArgument, match="a mapping of names to values"):
+            store.alter_topic("t", settings)
+        assert store.topic("t") == before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("path", [None, 5, b"data", "a\0b", "\ud800", ["data"]])
+def test_what_is_no_path_is_refused(path: Any, read_only: bool) -> None:
+    with pytest.raises(logstore.InvalidArgument, match="it is no path"):
+        logstore.open(path, read_only=read_only)

@@ -8,11 +8,13 @@ directory stays in .cache/quickstart, to look at with the commands printed at th
 
 import os
 import shutil
+import stat
 import sys
 import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -23,9 +25,9 @@ import logstore
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / ".cache" / "quickstart"
 TOPIC = "lines"
-BATCH_RECORDS, BATCH_BYTES = 1000, 512 << 10
+BATCH_RECORD_COUNT, BATCH_SIZE_MAX = 1000, 512 << 10
 SEGMENT_COUNT = 6
-LINE_BYTES_MAX = 64 << 20
+LINE_SIZE_MAX = 16 << 20  # with the batch around it, less than the 64 MiB that a batch may inflate to
 LOG_FILES = ["/var/log/dpkg.log", "/var/log/syslog", "/var/log/messages", "/var/log/install.log", "/var/log/system.log"]
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -34,15 +36,18 @@ console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 def main() -> int:
     paths = [Path(name) for name in sys.argv[1:]] or find_input()
     try:
-        total_bytes = sum(path.stat().st_size for path in paths)
+        inputs = [(path, size_of(path)) for path in paths]
+        total_size = sum(size for _, size in inputs)
         shutil.rmtree(DATA, ignore_errors=True)
         with logstore.open(DATA) as store:
             store.create_topic(
                 TOPIC,
-                segment_bytes=max(16 << 10, min(1 << 30, total_bytes // 5 // SEGMENT_COUNT)),
-                max_message_bytes=2 * LINE_BYTES_MAX,
+                segment_bytes=max(16 << 10, min(1 << 30, total_size // 5 // SEGMENT_COUNT)),
+                max_message_bytes=2 * LINE_SIZE_MAX,
             )
-            return run(store.log(TOPIC), paths)
+            return run(store.log(TOPIC), inputs)
+    except NotRegular as error:
+        print(f"error: {error}: it is not a regular file, which can be read twice; name files", file=sys.stderr)
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}; name files that can be read", file=sys.stderr)
     except logstore.LogstoreError as error:
@@ -57,12 +62,24 @@ def find_input() -> list[Path]:
     return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
 
 
-def run(log: logstore.PartitionLog, paths: list[Path]) -> int:
-    shown = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1].name}"
+class NotRegular(Exception):
+    pass
+
+
+def size_of(path: Path) -> int:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegular(path)
+    return status.st_size
+
+
+def run(log: logstore.PartitionLog, inputs: list[tuple[Path, int]]) -> int:
+    (first, _), (last, _) = inputs[0], inputs[-1]
+    shown = str(first) if len(inputs) == 1 else f"{len(inputs)} files, {first} to {last.name}"
     console.print(f"[bold]logstore[/] {shown} -> topic {TOPIC!r} in {os.path.relpath(DATA)}")
 
     started = time.perf_counter()
-    for batch in in_batches(read_lines(paths)):
+    for batch in in_batches(read_lines(inputs)):
         log.append(batch, compression=logstore.Compression.ZSTD)
     log.flush()
     written_s = time.perf_counter() - started
@@ -76,21 +93,22 @@ def run(log: logstore.PartitionLog, paths: list[Path]) -> int:
         pass
     read_s = time.perf_counter() - started
 
-    byte_count = 0
-    for line, record in zip(read_lines(paths), log.records(0), strict=True):
-        if line != record.value:
-            print(f"error: offset {record.offset} came back as {record.value!r}, not {line!r}", file=sys.stderr)
+    input_size = 0
+    for offset, (line, record) in enumerate(zip_longest(read_lines(inputs), log.records(0))):
+        value = None if record is None else record.value
+        if line != value:
+            print(f"error: offset {offset} came back as {value!r}, not {line!r}", file=sys.stderr)
             return 1
-        byte_count += len(line)
-    console.print(f"[green]every byte came back[/]: {record_count:,} lines, {byte_count:,} bytes")
+        input_size += len(line)
+    console.print(f"[green]every byte came back[/]: {record_count:,} lines, {input_size:,} bytes")
 
     show_seeks(log, record_count // 2)
     show_segments(log)
     stored = log.view.size
     console.print(
-        f"records {record_count:,} | bytes {byte_count:,} | written {record_count / written_s:,.0f} records/s, "
+        f"records {record_count:,} | bytes {input_size:,} | written {record_count / written_s:,.0f} records/s, "
         f"durable (fsync) | read {record_count / read_s:,.0f} records/s | "
-        f"compression zstd, {byte_count / stored:.1f} : 1 ({stored:,} bytes on disk)"
+        f"compression zstd, {input_size / stored:.1f} : 1 ({stored:,} bytes on disk)"
     )
     command, data = os.path.relpath(Path(sys.executable).parent / "logstore"), os.path.relpath(DATA)
     console.print(
@@ -103,11 +121,13 @@ def run(log: logstore.PartitionLog, paths: list[Path]) -> int:
     return 0
 
 
-def read_lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    """Each line with its line feed; what has none for very long is cut into pieces."""
-    for path in paths:
+def read_lines(inputs: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
+    """Each line with its line feed; what has none for very long is cut into pieces. A file that grows
+    meanwhile, as logs do, ends at the size that it had at first."""
+    for path, left in inputs:
         with path.open("rb") as file:
-            while line := file.readline(LINE_BYTES_MAX):
+            while line := file.readline(min(LINE_SIZE_MAX, left)):
+                left -= len(line)
                 yield line
 
 
@@ -117,7 +137,7 @@ def in_batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     for line in lines:
         batch.append(line)
         size += len(line)
-        if len(batch) == BATCH_RECORDS or size >= BATCH_BYTES:
+        if len(batch) == BATCH_RECORD_COUNT or size >= BATCH_SIZE_MAX:
             yield batch
             batch, size = [], 0
     if batch:

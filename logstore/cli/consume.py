@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, json_option
 from logstore.cli.text import json_record, show_headers
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
@@ -30,6 +31,7 @@ class _Reader:
 
     def __init__(self, log: ReadOnlyLog, partition: int, offset: int, skips_damage: bool) -> None:
         self.log, self.partition, self.offset, self.skips_damage = log, partition, offset, skips_damage
+        self.has_skipped = False
 
     def records(self) -> Iterable[list[Record]]:
         """What there is from here on, batch by batch. A gap is told on stderr and passed over; so is damage if it is
@@ -47,7 +49,7 @@ class _Reader:
             except DamagedLog as damage:
                 if not self.skips_damage:
                     raise
-                click.echo(f"warning: {damage}", err=True)
+                self._skip(damage)
                 self.offset = view.log_end_offset if damage.next_offset is None else damage.next_offset
 
     def _batches(self, view: LogView) -> Iterable[list[Record]]:
@@ -59,13 +61,17 @@ class _Reader:
                 reason = f"{view.name}: the records of the batch at offset {header.base_offset} cannot be read: {error}"
                 if not self.skips_damage:
                     raise CorruptBatch(reason) from None
-                click.echo(f"warning: {reason}", err=True)
+                self._skip(reason)
                 records = []
             if header.base_offset < self.offset:
                 records = [record for record in records if record.offset >= self.offset]
             self.offset = header.next_offset
             if records:
                 yield records
+
+    def _skip(self, damage: object) -> None:
+        self.has_skipped = True
+        click.echo(f"warning: {damage}", err=True)
 
 
 @click.command()
@@ -83,7 +89,11 @@ class _Reader:
 @click.option("--max-records", type=click.IntRange(min=0), metavar="COUNT", help="Stop after so many.")
 @click.option("--follow", is_flag=True, help="Wait for more at the end.")
 @click.option("--format", "template", metavar="TEMPLATE", help="How each record is printed; see above.")
-@click.option("--skip-damage", is_flag=True, help="Go on behind damage, with a warning, instead of stopping there.")
+@click.option(
+    "--skip-damage",
+    is_flag=True,
+    help="Go on behind damage, with a warning; the exit status still is 1.",
+)
 @json_option("One JSON object a line for each record.")
 @data_option
 def consume(
@@ -96,7 +106,7 @@ def consume(
     skip_damage: bool,
     as_json: bool,
     data: Path,
-) -> None:
+) -> int:
     """Print the records of TOPIC: each one's value, byte for byte, and a line feed.
 
     Nothing is locked or changed: it works beside a live writer in another process, and on Apache Kafka's directories.
@@ -140,6 +150,7 @@ def consume(
             output.flush()
             if not shown:
                 time.sleep(_LOOK_AGAIN_S)
+    return DAMAGE_FOUND if any(reader.has_skipped for reader in readers) else 0
 
 
 def _write(output: BinaryIO, render: Render | None, partition: int, records: list[Record]) -> None:

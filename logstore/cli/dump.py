@@ -17,7 +17,7 @@ from logstore.format.record import Record
 from logstore.storage import files
 from logstore.storage.scan import Damage, scan
 from logstore.storage.survey import DECODERS, Kind, KnownFile, PartitionFiles, survey
-from logstore.storage.verify import Finding, check_records, damage_finding, load_index, unreadable
+from logstore.storage.verify import Finding, Severity, check_records, damage_finding, load_index, unreadable
 
 _OFFSETS_TOPIC = "__consumer_offsets"
 
@@ -80,7 +80,7 @@ def dump(
 
 
 def _dump_partition(partition: PartitionFiles, wanted: _Wanted, printer: TextDump | JsonDump) -> bool:
-    topic = (partition.topic_partition or ("", 0))[0]
+    topic, _ = partition.topic_partition
     if wanted.offsets is None:
         wanted = wanted._replace(offsets=topic == _OFFSETS_TOPIC)
     bases = sorted({log.base_offset for log in partition.logs})
@@ -107,7 +107,7 @@ def _dump_file(file: KnownFile, wanted: _Wanted, printer: TextDump | JsonDump, i
             shown = _dump_small(file, printer)
         for finding in shown:
             printer.damage(finding)
-            findings += finding.severity == "damage"
+            findings += finding.severity is Severity.DAMAGE
     except StorageFailure as error:
         printer.damage(unreadable(file.path, error))
         findings += 1

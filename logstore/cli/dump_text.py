@@ -13,7 +13,7 @@ from logstore.format.offsets_topic import GroupMetadataValue, OffsetCommitKey, O
 from logstore.format.record import Record
 from logstore.storage.scan import LogBatch
 from logstore.storage.survey import Kind, KnownFile
-from logstore.storage.verify import Finding
+from logstore.storage.verify import Finding, Severity
 
 _BATCH = "  {:<21} {:>7} {:>11} {:>9} {:>2} {:<7} {:<26} {:>5} {:<10} {:<5} {}"
 _TITLES = _BATCH.format(
@@ -73,7 +73,7 @@ class TextDump:
         line = f"  {finding.severity.upper()} at position {finding.position}{size}: {finding.reason}"
         if finding.first_offset is not None and finding.last_offset is not None:
             line += f"; offsets {finding.first_offset} to {finding.last_offset}"
-        click.secho(line, fg="red" if finding.severity == "damage" else "yellow")
+        click.secho(line, fg="red" if finding.severity is Severity.DAMAGE else "yellow")
 
 
 def _more(header: BatchHeader) -> str:

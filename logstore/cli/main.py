@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from logstore.errors import CorruptData, LogstoreError
+from logstore.errors import CorruptData, LogstoreError, NotADataDir
 
 DAMAGE_FOUND = 1
 WRONG_USE = 2
@@ -81,10 +81,15 @@ def main() -> None:
 
     Every command works on the data directory given by --data (else by LOGSTORE_DATA, else ./data). The exit status is
     0 if all is well, 1 if damage was found, 2 for wrong use.
+
+    \b
+    Example:
+      logstore produce logs /var/log/dpkg.log && logstore consume logs --max-records 10
     """
 
 
 def _run(command: Callable[[], Any]) -> int:
+    _reopen_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files need not be text, terminals need not know every character
             stream.reconfigure(errors="backslashreplace")
@@ -100,7 +105,7 @@ def _run(command: Callable[[], Any]) -> int:
         error.show()
         return WRONG_USE
     except LogstoreError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {error}{_remedy(error)}", err=True)
         return DAMAGE_FOUND if isinstance(error, CorruptData) else WRONG_USE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -111,6 +116,29 @@ def _run(command: Callable[[], Any]) -> int:
         _drop_output()
         click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         return WRONG_USE
+
+
+def _remedy(error: LogstoreError) -> str:
+    """What to do on the command line, where the error itself cannot know it."""
+    if isinstance(error, NotADataDir) and not os.path.exists(error.path):
+        return "; create it with `logstore topic create`, or name another with --data"
+    return ""
+
+
+def _reopen_closed() -> None:
+    """Where stdin, stdout or stderr was closed, as by ``>&-``, let it be empty, so that no file of ours gets its
+    descriptor, and nothing that we print ends in a log."""
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass  # it has taken the place of the lowest that was closed
+    os.close(descriptor)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+_STDERR = 2
 
 
 def _drop_output() -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from logstore.errors import NotADataDir
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_STEP_SIZE = 1 << 20
 
@@ -32,8 +34,11 @@ path_argument = click.argument("path", required=False)
 
 
 def resolve(path: str | None, data: Path) -> Path:
-    """The path that is meant: as it is given, else within the data directory; the data directory where none is."""
+    """The path that is meant: as it is given, else within the data directory; the data directory where none is. Raises
+    NotADataDir where there is none."""
     if path is None:
+        if not data.exists():
+            raise NotADataDir(str(data), "there is no such directory")
         return data
     given = Path(path)
     if not given.exists() and (data / path).exists():

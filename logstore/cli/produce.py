@@ -2,15 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import click
 
 from logstore.cli.main import WRONG_USE
 from logstore.cli.options import data_option, emit_json, json_option, progress_bar
-from logstore.cli.text import show_size
+from logstore.cli.text import show_partition_count, show_size
 from logstore.client.partitioner import partition_for_key
 from logstore.errors import InvalidArgument, InvalidRecord, LogstoreError, RecordTooLarge, UnknownTopic
 from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
@@ -21,6 +21,26 @@ from logstore.store import Store
 from logstore.store import open as open_store
 
 _CODECS = [codec.name.lower() for codec in Compression]
+
+
+class _LineError(InvalidRecord):
+    """``number`` counts the input's lines from 1."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"line {number} {reason}")
+        self.number = number
+
+
+class _Part(NamedTuple):
+    """What goes to one partition; ``numbers`` are the lines' in the input, from 1."""
+
+    values: list[bytes]
+    keys: list[bytes] | None
+    numbers: Sequence[int]
+
+    def cut(self, start: int | None, end: int | None) -> "_Part":
+        keys = None if self.keys is None else self.keys[start:end]
+        return _Part(self.values[start:end], keys, self.numbers[start:end])
 
 
 class _Producer:
@@ -36,48 +56,52 @@ class _Producer:
         self._next = 0  # the partition that lines without a key go to: another one for each batch
 
     def send(self, lines: list[bytes]) -> None:
-        """Raises InvalidRecord, which names the line; those before it are appended."""
+        """Raises InvalidRecord, which names the first line that cannot be stored. All lines before it are appended; of
+        those behind it, with keys, perhaps some that went to other partitions."""
+        first_number = self.line_count + 1
         if self.separator is None:
-            self._append(self._take_turn(), lines, None, self.line_count)
+            self._append(self._take_turn(), _Part(lines, None, range(first_number, first_number + len(lines))))
         else:
-            self._send_keyed(lines, self.separator)
+            self._send_keyed(lines, self.separator, first_number)
         self.line_count += len(lines)
         self.record_size += sum(map(len, lines))
 
-    def _send_keyed(self, lines: list[bytes], separator: bytes) -> None:
-        keys: dict[int, list[bytes]] = {}
-        values: dict[int, list[bytes]] = {}
-        keyless = None
-        for number, line in enumerate(lines, self.line_count + 1):
+    def _send_keyed(self, lines: list[bytes], separator: bytes, first_number: int) -> None:
+        parts: dict[int, tuple[list[bytes], list[bytes], list[int]]] = {}
+        failures: list[_LineError] = []
+        for number, line in enumerate(lines, first_number):
             key, found, value = line.partition(separator)
             if not found:
-                keyless = number
+                failures.append(_LineError(number, f"has no key: {separator!r} is not in it"))
                 break
-            partition = partition_for_key(key, len(self.logs))
-            keys.setdefault(partition, []).append(key)
-            values.setdefault(partition, []).append(value)
-        for partition, part in values.items():
-            self._append(self.logs[partition], part, keys[partition], None)
-        if keyless is not None:
-            raise InvalidRecord(f"line {keyless} has no key: {separator!r} is not in it")
+            values, keys, numbers = parts.setdefault(partition_for_key(key, len(self.logs)), ([], [], []))
+            values.append(value)
+            keys.append(key)
+            numbers.append(number)
+        for partition, part in parts.items():
+            try:
+                self._append(self.logs[partition], _Part(*part))
+            except _LineError as error:  # a line before it may be in a partition whose turn is still to come
+                failures.append(error)
+        if failures:
+            raise min(failures, key=lambda error: error.number)
 
     def _take_turn(self) -> PartitionLog:
         log = self.logs[self._next]
         self._next = (self._next + 1) % len(self.logs)
         return log
 
-    def _append(self, log: PartitionLog, values: list[bytes], keys: list[bytes] | None, first: int | None) -> None:
+    def _append(self, log: PartitionLog, part: _Part) -> None:
         try:
-            log.append(values, keys=keys, compression=self.compression, durability=self.durability)
+            log.append(part.values, keys=part.keys, compression=self.compression, durability=self.durability)
             self.batch_count += 1
         except RecordTooLarge as error:
-            if len(values) == 1:
-                where = "a line" if first is None else f"line {first + 1}"
-                raise InvalidRecord(f"{where} is too long: {error}") from None
+            if len(part.values) == 1:
+                raise _LineError(part.numbers[0], f"is too long: {error}") from None
             # Short lines take more room as records: two smaller batches then.
-            half = len(values) // 2
-            self._append(log, values[:half], keys and keys[:half], first)
-            self._append(log, values[half:], keys and keys[half:], None if first is None else first + half)
+            half = len(part.values) // 2
+            self._append(log, part.cut(None, half))
+            self._append(log, part.cut(half, None))
 
     @property
     def appended_count(self) -> int:
@@ -165,10 +189,13 @@ def _topic(store: Store, name: str, partitions: int | None) -> TopicDescription:
         found = store.topic(name)
     except UnknownTopic:
         found = store.create_topic(name, partitions)
-        click.echo(f"created topic {name} with {found.partitions} partitions", err=True)
+        click.echo(f"created topic {name} with {show_partition_count(found.partitions)}", err=True)
         return found
     if partitions not in (None, found.partitions):
-        click.echo(f"topic {name} is there already and has {found.partitions} partitions, not {partitions}", err=True)
+        click.echo(
+            f"topic {name} is there already and has {show_partition_count(found.partitions)}, not {partitions}",
+            err=True,
+        )
     return found
 
 
@@ -184,15 +211,18 @@ def _batches(file: BinaryIO, batch_size: int, line_size_max: int) -> Iterator[tu
     """Lines, and the bytes read for them: as many as there are at the moment, in reads of up to ``batch_size``."""
     read = getattr(file, "read1", file.read)
     pieces: list[bytes] = []  # of a line that has not ended yet
+    line_count = 0
     while chunk := read(batch_size):
         head, line_feed, tail = chunk.rpartition(b"\n")
         if line_feed:
-            yield (b"".join(pieces) + head).split(b"\n"), len(chunk)
+            lines = (b"".join(pieces) + head).split(b"\n")
+            line_count += len(lines)
+            yield lines, len(chunk)
             pieces = [tail] if tail else []
             continue
         pieces.append(chunk)
         if len(pieces) * batch_size > line_size_max and sum(map(len, pieces)) > line_size_max:
-            raise InvalidRecord(f"a line is longer than {line_size_max} bytes")
+            raise _LineError(line_count + 1, f"is longer than {line_size_max} bytes")
     if pieces:
         yield [b"".join(pieces)], 0
 

@@ -8,10 +8,11 @@ import click
 
 from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, emit_json, json_option, path_argument, progress_bar, resolve
+from logstore.cli.repair import DEFAULT_INDEX_INTERVAL, index_intervals, lock_data_dir
 from logstore.errors import InvalidArgument
 from logstore.format import filename
 from logstore.storage import salvage as storage
-from logstore.storage.data_dir import read_offsets, take_lock
+from logstore.storage.data_dir import read_offsets
 from logstore.storage.survey import survey
 
 
@@ -39,24 +40,23 @@ def salvage(path: str | None, write: bool, as_json: bool, data: Path) -> int:
         raise InvalidArgument("path", str(target), "name the partition's directory: a log is salvaged as a whole")
     with contextlib.ExitStack() as stack:
         if found.data_dir is not None and write:
-            stack.callback(take_lock(found.data_dir).close)
-        recovery_points = {}
+            stack.callback(lock_data_dir(found.data_dir).close)
+        recovery_points, intervals = {}, {}
         if found.data_dir is not None:
+            intervals = index_intervals(found.data_dir) if write else {}
             recovery_points = read_offsets(found.data_dir / filename.RECOVERY_POINT_CHECKPOINT)
         size = sum(log.size for partition in found.partitions for log in partition.logs)
         with progress_bar("look for damage", size, hidden=as_json) as progress:
             plans = [
-                plan
+                (plan, intervals.get(partition.topic_partition[0], DEFAULT_INDEX_INTERVAL))
                 for partition in found.partitions
-                for plan in storage.plan(
-                    partition, recovery_points.get(partition.topic_partition or ("", 0), 0), progress
-                )
+                for plan in storage.plan(partition, recovery_points.get(partition.topic_partition, 0), progress)
             ]
-        for plan in plans:
-            aside: list[Path | None] = list(storage.apply(plan)) if write else [None] * len(plan.bad)
+        for plan, interval in plans:
+            aside: list[Path | None] = list(storage.apply(plan, interval)) if write else [None] * len(plan.bad)
             for bad, kept in zip(plan.bad, aside, strict=True):
                 _show(plan.log.path, bad, kept, as_json)
-    ranges = [bad for plan in plans for bad in plan.bad]
+    ranges = [bad for plan, _ in plans for bad in plan.bad]
     lost = sum(bad.lost[1] - bad.lost[0] + 1 for bad in ranges if bad.lost)
     if as_json:
         summary: dict[str, Any] = {"type": "summary", "written": write, "bad_ranges": len(ranges), "offsets_lost": lost}

@@ -72,6 +72,10 @@ def show_size(size: int) -> str:
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+def show_partition_count(count: int) -> str:
+    return f"{count} partition" if count == 1 else f"{count} partitions"
+
+
 def codec_name(header: BatchHeader) -> str:
     try:
         return header.compression.name.lower()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from logstore.cli.options import data_option, emit_json, json_option
-from logstore.cli.text import show_size, show_table
+from logstore.cli.text import show_partition_count, show_size, show_table
 from logstore.storage.topics import TopicDescription
 from logstore.store import ReadOnlyStore
 from logstore.store import open as open_store
@@ -48,7 +48,7 @@ def create(name: str, partitions: int | None, settings: tuple[str, ...], as_json
     """
     with open_store(data) as store:
         created = store.create_topic(name, partitions, **_parse(settings))
-    _say(created, f"created topic {name}: {_partition_count(created.partitions)}", as_json)
+    _say(created, f"created topic {name}: {show_partition_count(created.partitions)}", as_json)
 
 
 @topic.command("list")
@@ -92,7 +92,7 @@ def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
     if as_json:
         emit_json({**_as_json(found), "settings": settings, "partition_list": partitions})
         return
-    click.echo(f"topic {name}, id {found.topic_id}, {_partition_count(found.partitions)}")
+    click.echo(f"topic {name}, id {found.topic_id}, {show_partition_count(found.partitions)}")
     docs = {row.name: row.doc for row in found.config.rows()}
     for setting, value in settings.items():
         click.echo(f"  {setting}={value}" + (f"   {docs[setting]}" if show_all else ""))
@@ -133,7 +133,7 @@ def alter(
         raise click.UsageError("nothing to alter: give --partitions, --set or --unset")
     with open_store(data, create=False) as store:
         altered = store.alter_topic(name, changes, partitions)
-    _say(altered, f"altered topic {name}: {_partition_count(altered.partitions)}; {_overrides(altered)}", as_json)
+    _say(altered, f"altered topic {name}: {show_partition_count(altered.partitions)}; {_overrides(altered)}", as_json)
 
 
 @topic.command()
@@ -142,7 +142,7 @@ def alter(
 @json_option("The deleted topic as one JSON object.")
 @data_option
 def delete(name: str, yes: bool, as_json: bool, data: Path) -> None:
-    """Delete a topic and all its records. Asks first, on a terminal.
+    """Delete a topic and all its records. Asks first; where there is no terminal to ask at, --yes must be given.
 
     \b
     Example:
@@ -150,7 +150,9 @@ def delete(name: str, yes: bool, as_json: bool, data: Path) -> None:
     """
     with open_store(data, create=False) as store:
         found = store.topic(name)
-        if not yes and sys.stdin.isatty():
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"topic {name} is not deleted unasked: give --yes where there is no terminal")
             click.confirm(f"delete topic {name} and all its records?", abort=True, err=True)
         store.delete_topic(name)
     _say(found, f"deleted topic {name}", as_json)
@@ -180,7 +182,3 @@ def _as_json(found: TopicDescription) -> dict[str, Any]:
 
 def _overrides(found: TopicDescription) -> str:
     return ", ".join(f"{name}={value}" for name, value in found.config.overrides().items()) or "defaults"
-
-
-def _partition_count(count: int) -> str:
-    return f"{count} partition" if count == 1 else f"{count} partitions"

@@ -34,7 +34,7 @@ def verify(path: str | None, as_json: bool, data: Path) -> int:
     tally = Tally()
     counts = {Severity.DAMAGE: 0, Severity.NOTE: 0}
     started_s = time.monotonic()
-    with progress_bar("verify", sum(file.size for file in found), hidden=as_json) as progress:
+    with progress_bar("verify", sum(file.size for file in found.all_files), hidden=as_json) as progress:
         for finding in verify_files(found, tally, progress):
             counts[finding.severity] += 1
             if as_json:

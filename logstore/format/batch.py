@@ -51,7 +51,6 @@ PLACE = Struct(">qii")
 # base_offset and batch_length: what must be read to know where the next batch begins.
 FRAME_SIZE = 12
 MAGIC_POSITION = 16
-CRC_POSITION = 17
 CRC_START = 21  # the first byte that the CRC covers
 _CRC = Struct(">bI")
 _BODY_HEADER = Struct(">hiqqqhii")
@@ -62,8 +61,6 @@ _OLD_MESSAGE = Struct(">qiIb")
 assert _OLD_MESSAGE.size == MAGIC_POSITION + 1
 
 MAGIC = 2
-BATCH_SIZE_MAX = 0x7FFFFFFF  # batch_length is an int32
-RECORD_COUNT_MAX = 0x7FFFFFFF
 OFFSET_MAX = 0x7FFF_FFFF_FFFF_FFFF
 
 NO_TIMESTAMP = -1
@@ -269,11 +266,7 @@ def encode_batch(
     timestamps_ms: int | Sequence[int],
     keys: Sequence[Buffer | None] | None = None,
     headers: Sequence[Headers] | None = None,
-    offset_deltas: Sequence[int] | None = None,
-    last_offset_delta: int | None = None,
-    base_timestamp_ms: int | None = None,
     base_offset: int = 0,
-    partition_leader_epoch: int = NO_LEADER_EPOCH,
     compression: Compression = Compression.NONE,
     compression_level: int | None = None,
     attributes: int = 0,
@@ -283,57 +276,58 @@ def encode_batch(
 ) -> bytes:
     """One batch of the columns given, all of one length; one timestamp may stand for all.
 
-    ``attributes`` takes the bits above compression. ``offset_deltas``, ``last_offset_delta`` and ``base_timestamp_ms``
-    are for the compactor, whose batches have holes. Raises InvalidRecord.
+    ``attributes`` takes the bits above compression. Raises InvalidRecord; RecordTooLarge as ``compress`` does.
     """
+    base_timestamp, max_timestamp, body = _encode_body(values, timestamps_ms, keys, headers)
+    return assemble_batch(
+        compress(compression, body, compression_level) if compression else body,
+        base_offset=base_offset,
+        partition_leader_epoch=NO_LEADER_EPOCH,
+        attributes=attributes | compression,
+        last_offset_delta=len(values) - 1,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
+        record_count=len(values),
+    )
+
+
+def _encode_body(
+    values: Sequence[Buffer | None],
+    timestamps_ms: int | Sequence[int],
+    keys: Sequence[Buffer | None] | None,
+    headers: Sequence[Headers] | None,
+) -> tuple[int, int, bytes]:
+    """Base timestamp, largest timestamp and the records, not compressed. Raises InvalidRecord."""
     count = len(values)
-    for name, column in (("keys", keys), ("headers", headers), ("offset_deltas", offset_deltas)):
+    if not count:
+        raise InvalidRecord("a batch needs a record")
+    for name, column in (("keys", keys), ("headers", headers)):
         if column is not None and len(column) != count:
             raise InvalidRecord(f"{count} values came with {len(column)} {name}")
     if not isinstance(timestamps_ms, int):
         timestamps_ms = _integers(timestamps_ms)
     if isinstance(timestamps_ms, int):
         base_timestamp = max_timestamp = timestamps_ms
+        if keys is None and headers is None and only_bytes(values):
+            return base_timestamp, max_timestamp, encode_values(values)  # type: ignore[arg-type]  # just checked
+        deltas = [0] * count
     elif len(timestamps_ms) != count:
         raise InvalidRecord(f"{count} values came with {len(timestamps_ms)} timestamps")
     else:
-        base_timestamp, max_timestamp = (timestamps_ms[0], max(timestamps_ms)) if count else (NO_TIMESTAMP,) * 2
-    if base_timestamp_ms is not None:
-        base_timestamp = base_timestamp_ms
-    plain = keys is None and headers is None and offset_deltas is None and base_timestamp == timestamps_ms
-    if plain and only_bytes(values):
-        body = encode_values(values)  # type: ignore[arg-type]  # just checked
-    else:
-        timestamps = repeat(timestamps_ms, count) if isinstance(timestamps_ms, int) else timestamps_ms
-        body = encode_records(
-            zip(
-                range(count) if offset_deltas is None else offset_deltas,
-                [timestamp - base_timestamp for timestamp in timestamps],
-                repeat(None) if keys is None else keys,
-                values,
-                repeat(()) if headers is None else headers,
-                strict=False,
-            )
-        )
-    if compression:
-        body = compress(compression, body, compression_level)
-    if last_offset_delta is None:
-        if not count:
-            raise InvalidRecord("a batch without records needs a last offset delta")
-        last_offset_delta = count - 1 if offset_deltas is None else offset_deltas[-1]
-    return assemble_batch(
-        body,
-        base_offset=base_offset,
-        partition_leader_epoch=partition_leader_epoch,
-        attributes=attributes | compression,
-        last_offset_delta=last_offset_delta,
-        base_timestamp=base_timestamp,
-        max_timestamp=max_timestamp,
-        producer_id=producer_id,
-        producer_epoch=producer_epoch,
-        base_sequence=base_sequence,
-        record_count=count,
+        base_timestamp, max_timestamp = timestamps_ms[0], max(timestamps_ms)
+        deltas = [timestamp - base_timestamp for timestamp in timestamps_ms]
+    rows = zip(
+        range(count),
+        deltas,
+        repeat(None) if keys is None else keys,
+        values,
+        repeat(()) if headers is None else headers,
+        strict=False,
     )
+    return base_timestamp, max_timestamp, encode_records(rows)
 
 
 def encode_plain(values: Sequence[bytes], timestamp_ms: int) -> tuple[bytes, bytes]:
@@ -392,38 +386,56 @@ def assemble_batch(
     return b"".join((place, _CRC.pack(MAGIC, crc32c(body, crc32c(covered))), covered, body))
 
 
-def _reassemble(batch: RecordBatch, body: bytes, attributes: int, max_timestamp: int) -> RecordBatch:
-    header = batch.header
-    return RecordBatch.at(
-        assemble_batch(
-            body,
-            base_offset=header.base_offset,
-            partition_leader_epoch=header.partition_leader_epoch,
-            attributes=attributes,
-            last_offset_delta=header.last_offset_delta,
-            base_timestamp=header.base_timestamp,
-            max_timestamp=max_timestamp,
-            producer_id=header.producer_id,
-            producer_epoch=header.producer_epoch,
-            base_sequence=header.base_sequence,
-            record_count=header.record_count,
-        )
+def reassemble(
+    header: BatchHeader, body: bytes, *, attributes: int, base_timestamp: int, max_timestamp: int, record_count: int
+) -> bytes:
+    """A batch around another body that keeps what else ``header`` says: offsets, leader epoch, producer, sequence.
+    ``body`` is compressed as ``attributes`` says. Raises InvalidRecord."""
+    return assemble_batch(
+        body,
+        base_offset=header.base_offset,
+        partition_leader_epoch=header.partition_leader_epoch,
+        attributes=attributes,
+        last_offset_delta=header.last_offset_delta,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        producer_id=header.producer_id,
+        producer_epoch=header.producer_epoch,
+        base_sequence=header.base_sequence,
+        record_count=record_count,
     )
 
 
 def restamp(batch: RecordBatch, append_time_ms: int) -> RecordBatch:
     """The batch with the log's append time as the timestamp of all its records, which stay untouched."""
-    body = bytes(batch.data[HEADER_SIZE:])
-    return _reassemble(batch, body, batch.header.attributes | LOG_APPEND_TIME, append_time_ms)
+    header = batch.header
+    return RecordBatch.at(
+        reassemble(
+            header,
+            bytes(batch.data[HEADER_SIZE:]),
+            attributes=header.attributes | LOG_APPEND_TIME,
+            base_timestamp=header.base_timestamp,
+            max_timestamp=append_time_ms,
+            record_count=header.record_count,
+        )
+    )
 
 
 def recompress(batch: RecordBatch, compression: Compression) -> RecordBatch:
-    """The batch with its records compressed as asked; itself where they are. Raises CorruptBatch."""
+    """The batch with its records compressed as asked; itself where they are. Raises CorruptBatch, RecordTooLarge."""
     header = batch.header
     if header.compression is compression:
         return batch
-    body = compress(compression, batch.body())
-    return _reassemble(batch, body, header.attributes & ~COMPRESSION_MASK | compression, header.max_timestamp)
+    return RecordBatch.at(
+        reassemble(
+            header,
+            compress(compression, batch.body()),
+            attributes=header.attributes & ~COMPRESSION_MASK | compression,
+            base_timestamp=header.base_timestamp,
+            max_timestamp=header.max_timestamp,
+            record_count=header.record_count,
+        )
+    )
 
 
 def encode_marker(control_type: int, coordinator_epoch: int) -> tuple[bytes, bytes]:
@@ -441,3 +453,13 @@ def decode_marker(record: Record) -> tuple[int, int]:
     ):
         raise CorruptBatch("a control record's key or value is too short")
     return _MARKER_KEY.unpack_from(record.key)[1], _MARKER_VALUE.unpack_from(record.value)[1]
+
+
+def control_type(record: Record) -> str | None:
+    """ABORT or COMMIT where a control record is a transaction marker; None for another, as Kafka has them in topics of
+    its own. Raises CorruptBatch for a key, or a marker, that is too short."""
+    if record.key is None or len(record.key) < _MARKER_KEY.size:
+        raise CorruptBatch("a control record's key is too short")
+    if _MARKER_KEY.unpack_from(record.key)[1] not in CONTROL_TYPES:
+        return None
+    return CONTROL_TYPES[decode_marker(record)[0]]

@@ -27,7 +27,8 @@ from logstore.format.filename import check_topic_name
 
 VERSION = 0
 _INT32_MAX = 2**31 - 1
-_INT64_MAX = 2**63 - 1
+# A log never gets here. What says so has a damaged digit, and room is left to count on from any offset that is read.
+_OFFSET_MAX = 2**63 - 2**32
 
 # --------------------------------------------------------------------------------------------------- offsets, by topic
 
@@ -49,7 +50,7 @@ def decode_offsets(data: bytes) -> dict[tuple[str, int], int]:
         key = (topic, row.number(1, _INT32_MAX))
         if key in offsets:
             raise row.corrupt(f"a second offset for {topic} {key[1]}")
-        offsets[key] = row.number(2, _INT64_MAX)
+        offsets[key] = row.number(2, _OFFSET_MAX)
     return offsets
 
 
@@ -63,7 +64,7 @@ def encode_epochs(epochs: Iterable[tuple[int, int]]) -> bytes:
 
 def decode_epochs(data: bytes) -> list[tuple[int, int]]:
     """Rows of (leader epoch, its first offset), as they stand. Raises CorruptCheckpoint."""
-    return [(row.number(0, _INT32_MAX), row.number(1, _INT64_MAX)) for row in _decode_rows(data, field_count=2)]
+    return [(row.number(0, _INT32_MAX), row.number(1, _OFFSET_MAX)) for row in _decode_rows(data, field_count=2)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- gaps
@@ -78,7 +79,7 @@ def decode_gaps(data: bytes) -> list[tuple[int, int]]:
     """Rows of (first offset, last offset) of what is missing, as they stand. Raises CorruptCheckpoint."""
     gaps = []
     for row in _decode_rows(data, field_count=2):
-        first_offset, last_offset = row.number(0, _INT64_MAX), row.number(1, _INT64_MAX)
+        first_offset, last_offset = row.number(0, _OFFSET_MAX), row.number(1, _OFFSET_MAX)
         if first_offset > last_offset:
             raise row.corrupt(f"a gap that ends before it starts: {first_offset} to {last_offset}")
         gaps.append((first_offset, last_offset))

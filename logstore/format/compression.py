@@ -28,7 +28,8 @@ import cramjam
 import lz4.frame
 import zstandard
 
-from logstore.errors import CorruptBatch, InvalidSetting
+from logstore.errors import CorruptBatch, InvalidSetting, RecordTooLarge
+from logstore.format.record import Buffer
 
 # A batch holds 1 MiB by default (max.message.bytes); this leaves room for text that shrinks to a sixtieth.
 DECOMPRESSED_SIZE_MAX = 64 * 1024 * 1024
@@ -45,8 +46,6 @@ _XERIAL_BLOCK = Struct(">i")
 
 assert _XERIAL.size == _XERIAL_SIZE
 
-Buffer = bytes | bytearray | memoryview
-
 
 class Compression(IntEnum):
     """The lowest three bits of a batch's attributes."""
@@ -57,13 +56,18 @@ class Compression(IntEnum):
     LZ4 = 3
     ZSTD = 4
 
+    @property
+    def kafka_name(self) -> str:
+        """As settings and tools spell it."""
+        return self.name.lower()
+
     @classmethod
     def parse(cls, name: str) -> "Compression":
         """By Kafka's name: none, gzip, snappy, lz4 or zstd. Raises InvalidSetting."""
         for compression in cls:
-            if compression.name.lower() == name:
+            if compression.kafka_name == name:
                 return compression
-        choices = ", ".join(compression.name.lower() for compression in cls)
+        choices = ", ".join(compression.kafka_name for compression in cls)
         raise InvalidSetting("compression.type", name, f"use one of {choices}")
 
 
@@ -80,17 +84,20 @@ def check_level(compression: Compression, level: int | None) -> None:
     """Whether the codec has this level; None is its default. Raises InvalidSetting."""
     if level is None:
         return
-    setting = f"compression.{compression.name.lower()}.level"
+    setting = f"compression.{compression.kafka_name}.level"
     if compression not in _LEVELS:
-        raise InvalidSetting(setting, level, f"{compression.name.lower()} has no levels")
+        raise InvalidSetting(setting, level, f"{compression.kafka_name} has no levels")
     lowest, highest, default = _LEVELS[compression]
     if level not in range(lowest, highest + 1) and level != default:
         raise InvalidSetting(setting, level, f"use {lowest} to {highest}, or {default}, the default")
 
 
 def compress(compression: Compression, data: Buffer, level: int | None = None) -> bytes:
-    """``data`` in the codec's framing. Raises InvalidSetting for a level that the codec does not have."""
+    """``data`` in the codec's framing. Raises InvalidSetting for a level that the codec does not have, RecordTooLarge
+    for more data than ``decompress`` would give back."""
     check_level(compression, level)
+    if compression and len(data) > DECOMPRESSED_SIZE_MAX:
+        raise RecordTooLarge(len(data), DECOMPRESSED_SIZE_MAX, None)
     match compression:
         case Compression.NONE:
             return bytes(data)
@@ -112,15 +119,15 @@ def decompress(compression: Compression, data: Buffer, max_size: int = DECOMPRES
         return bytes(data)
     view = memoryview(data)
     if not view:
-        raise CorruptBatch(f"no {compression.name.lower()} data at all")
+        raise CorruptBatch(f"no {compression.kafka_name} data at all")
     try:
         return b"".join(_READERS[compression](view, max_size))
     except (zlib.error, cramjam.DecompressionError, zstandard.ZstdError, RuntimeError) as error:
-        raise CorruptBatch(f"damaged {compression.name.lower()} data: {error}") from error
+        raise CorruptBatch(f"damaged {compression.kafka_name} data: {error}") from error
 
 
 def _too_large(compression: Compression, max_size: int) -> CorruptBatch:
-    return CorruptBatch(f"the {compression.name.lower()} data inflates to more than {max_size} bytes")
+    return CorruptBatch(f"the {compression.kafka_name} data inflates to more than {max_size} bytes")
 
 
 # --------------------------------------------------------------------------------------------------------------- gzip

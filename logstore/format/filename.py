@@ -8,6 +8,7 @@
       00000000000000004711.log.cleaned   coming: a compacted segment that is still being written
       00000000000000004711.log.swap      coming: complete, about to take the place of the segments it was made from
     orders_0.5f0c-delete/                a deleted partition, going
+    topics/orders/topic.properties       a topic
 
 Names that cannot be ours parse to None; they are never an error, since anything may lie in a directory.
 """
@@ -27,7 +28,10 @@ REPLICATION_OFFSET_CHECKPOINT = "replication-offset-checkpoint"
 CLEANER_OFFSET_CHECKPOINT = "cleaner-offset-checkpoint"
 LEADER_EPOCH_CHECKPOINT = "leader-epoch-checkpoint"
 OFFSET_GAP_CHECKPOINT = "offset-gap-checkpoint"
+DAMAGE_REPORT = "damage-report"  # what the last opening found damaged; while there is one, a log is checked whole
 PARTITION_METADATA = "partition.metadata"
+TOPICS_DIR = "topics"
+TOPIC_PROPERTIES = "topic.properties"
 
 DELETED = ".deleted"
 CLEANED = ".cleaned"
@@ -117,6 +121,11 @@ def partition_dir(topic: str, partition: int) -> str:
         reason = f"{name[:80]}... would be a directory's name of {len(name)} bytes, and {NAME_SIZE_MAX} are the limit"
         raise InvalidArgument("partition", partition, reason)
     return name
+
+
+def partition_dirs(topic: str, partition: int) -> tuple[str, str]:
+    """The names that a partition's directory may have: ours, and Kafka's. Raises as ``partition_dir`` does."""
+    return partition_dir(topic, partition), f"{topic}-{partition}"
 
 
 _PARTITION_DIR = re.compile(r"(.+)[_-](0|[1-9][0-9]{0,9})", re.DOTALL)

@@ -31,6 +31,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from logstore.errors import CorruptBatch, InvalidRecord
+from logstore.format.record import Buffer
 from logstore.format.varint import decode_unsigned_varint, encode_unsigned_varint
 
 OFFSET_COMMIT_KEY_VERSION = 1
@@ -44,8 +45,6 @@ _INT64 = Struct(">q")
 _TOPIC_ID_TAG = 0
 
 assert (_INT16.size, _INT32.size, _INT64.size) == (2, 4, 8)
-
-Buffer = bytes | bytearray | memoryview
 
 
 class OffsetCommitKey(NamedTuple):

@@ -12,8 +12,6 @@ varints stand inside batches, whose CRC covers them.
 
 from logstore.errors import CorruptBatch, InvalidRecord
 
-VARINT_SIZE_MAX = 10
-
 
 def _encode(value: int) -> bytes:
     encoded = bytearray()
@@ -46,14 +44,6 @@ def encode_varint(value: int) -> bytes:
     if zigzag >> 64:
         raise InvalidRecord(f"{value} does not fit a signed 64-bit varint")
     return _encode(zigzag)
-
-
-def varint_size(value: int) -> int:
-    """How many bytes ``encode_varint(value)`` takes. Raises InvalidRecord as it does."""
-    zigzag = (value << 1) ^ (value >> 63)
-    if zigzag >> 64:
-        raise InvalidRecord(f"{value} does not fit a signed 64-bit varint")
-    return (zigzag.bit_length() + 6) // 7 or 1
 
 
 def decode_unsigned_varint(buffer: bytes | bytearray | memoryview, position: int) -> tuple[int, int]:

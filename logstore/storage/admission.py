@@ -8,7 +8,7 @@ import numpy as np
 
 from logstore.config import LONG_MAX, TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, InvalidTimestamp, RecordTooLarge
-from logstore.format.batch import RecordBatch, recompress, restamp
+from logstore.format.batch import CONTROL_TYPES, RecordBatch, decode_marker, recompress, restamp
 from logstore.format.compression import Compression
 
 _STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
@@ -38,17 +38,33 @@ def admit(batch: RecordBatch, config: TopicConfig, now_ms: int, log: str) -> Rec
     return batch
 
 
-def check_records(batch: RecordBatch) -> None:
-    """Raises CorruptBatch for a wrong CRC, and for records that cannot be read or are not what the header says."""
+def check_sent(batch: RecordBatch) -> None:
+    """Raises CorruptBatch for a wrong CRC, and for records that cannot be read or are not what the header says;
+    InvalidRecord for a control batch that is no marker."""
     batch.check_crc()
     header, columns = batch.header, batch.columns()
     columns.headers()
-    if not np.array_equal(columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)):
+    if header.record_count != header.last_offset_delta + 1 or not np.array_equal(
+        columns.offsets - header.base_offset, np.arange(header.last_offset_delta + 1)
+    ):
         raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
     if columns.timestamps_ms.max() > header.max_timestamp:
         raise CorruptBatch(
             f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position
         )
+    if header.is_control:
+        _check_marker(batch)
+
+
+def _check_marker(batch: RecordBatch) -> None:
+    """Raises InvalidRecord for a control batch that is no transaction marker."""
+    header = batch.header
+    try:
+        is_marker = decode_marker(batch.records()[0])[0] in CONTROL_TYPES
+    except CorruptBatch:
+        is_marker = False
+    if not (is_marker and header.record_count == 1 and header.is_transactional and header.producer_id >= 0):
+        raise InvalidRecord("a control batch is one transaction marker of a producer with an id, and this is none")
 
 
 def _check_timestamps(batch: RecordBatch, now_ms: int, config: TopicConfig) -> None:

@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from logstore.config import LONG_MAX
-from logstore.errors import CorruptBatch
+from logstore.errors import CorruptBatch, RecordTooLarge
 from logstore.format.batch import (
     COMPRESSION_MASK,
     DELETE_HORIZON,
     NO_TIMESTAMP,
     BatchHeader,
     RecordBatch,
-    assemble_batch,
+    reassemble,
 )
 from logstore.format.compression import compress
 from logstore.format.record import Buffer, Int64Array, decode_columns
@@ -166,8 +166,13 @@ def _kept(chunk: Chunk, offset_map: OffsetMap, rules: Rules) -> BoolArray:
 
 def emptied(header: BatchHeader) -> bytes:
     """The batch without records: offsets, producer and sequence, and the timestamp by which the producer ages."""
-    return _assemble(
-        header, b"", header.attributes & ~(COMPRESSION_MASK | DELETE_HORIZON), NO_TIMESTAMP, header.max_timestamp, 0
+    return reassemble(
+        header,
+        b"",
+        attributes=header.attributes & ~(COMPRESSION_MASK | DELETE_HORIZON),
+        base_timestamp=NO_TIMESTAMP,
+        max_timestamp=header.max_timestamp,
+        record_count=0,
     )
 
 
@@ -185,8 +190,18 @@ def _rebuilt(chunk: Chunk, header: BatchHeader, chosen: Int64Array, horizon_ms: 
     if horizon_ms is not None:
         attributes, base_timestamp = attributes | DELETE_HORIZON, horizon_ms
     if attributes & COMPRESSION_MASK:
-        records = compress(header.compression, records)
-    return _assemble(header, records, attributes, base_timestamp, max_timestamp, len(chosen))
+        try:
+            records = compress(header.compression, records)
+        except RecordTooLarge:  # the horizon's larger deltas were too much: without it tombstones stay, for good
+            return _rebuilt(chunk, header, chosen, None)
+    return reassemble(
+        header,
+        records,
+        attributes=attributes,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        record_count=len(chosen),
+    )
 
 
 def _moved(body: bytes, start: int, end: int, shift_ms: int) -> bytes:
@@ -195,21 +210,3 @@ def _moved(body: bytes, start: int, end: int, shift_ms: int) -> bytes:
     delta, rest = decode_varint(body, at + 1)
     fields = body[at : at + 1] + encode_varint(delta + shift_ms) + body[rest:end]
     return encode_varint(len(fields)) + fields
-
-
-def _assemble(
-    header: BatchHeader, body: bytes, attributes: int, base_timestamp: int, max_timestamp: int, record_count: int
-) -> bytes:
-    return assemble_batch(
-        body,
-        base_offset=header.base_offset,
-        partition_leader_epoch=header.partition_leader_epoch,
-        attributes=attributes,
-        last_offset_delta=header.last_offset_delta,
-        base_timestamp=base_timestamp,
-        max_timestamp=max_timestamp,
-        producer_id=header.producer_id,
-        producer_epoch=header.producer_epoch,
-        base_sequence=header.base_sequence,
-        record_count=record_count,
-    )

@@ -22,22 +22,22 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from logstore.config import LONG_MAX, StoreConfig
 from logstore.errors import CorruptBatch, StorageFailure
 from logstore.format.batch import (
-    CONTROL_TYPES,
     HEADER_SIZE,
     NO_PRODUCER_ID,
     BatchHeader,
     RecordBatch,
-    decode_marker,
+    control_type,
 )
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX, TIME_ENTRY_SIZE
 from logstore.format.record import Buffer
 from logstore.storage import files
-from logstore.storage.batch_cleaning import Rules, chunks, clean, emptied, note_keys
+from logstore.storage.batch_cleaning import Chunk, Rules, chunks, clean, emptied, note_keys
 from logstore.storage.compaction_plan import plan_log
 from logstore.storage.offset_map import OffsetMap
 from logstore.storage.segment import Segment
@@ -151,7 +151,7 @@ class _Run:
 
     def _fill_map(self) -> None:
         """Note the dirty range's keys; lowers ``end_offset`` to where the map is full or a transaction undecided."""
-        first = max(0, bisect_right(self.segments, self.first_dirty_offset, key=_base_offset) - 1)
+        first = max(0, bisect_right(self.segments, self.first_dirty_offset, key=attrgetter("base_offset")) - 1)
         for index in range(first, len(self.segments)):
             if self.segments[index].base_offset >= self.end_offset:
                 break
@@ -277,11 +277,19 @@ class _Run:
 
 
 def _placed(error: CorruptBatch, segment: Segment) -> CorruptBatch:
-    return error if error.path else CorruptBatch(error.reason, error.position, str(segment.path))
-
-
-def _base_offset(segment: Segment) -> int:
-    return segment.base_offset
+    """The error at its batch in the file. One without a path is of records, and was found in many batches' at once."""
+    if error.path:
+        return error
+    position = 0
+    for batch in segment.batches():
+        header = batch.header
+        try:
+            Chunk([batch], [None if header.is_control else batch.body()])
+        except CorruptBatch as found:
+            reason = f"the records of offsets {header.base_offset} to {header.last_offset}: {found.reason}"
+            return CorruptBatch(reason, position, str(segment.path))
+        position += header.size
+    return CorruptBatch(error.reason, error.position, str(segment.path))
 
 
 class _Writer:
@@ -348,6 +356,5 @@ class _Transactions:
     def _end(self, marker: BatchHeader, first_offset: int | None, segment: Segment, position: int) -> None:
         if first_offset is None:
             return
-        control_type, _ = decode_marker(next(segment.batches(position)).records()[0])
-        if CONTROL_TYPES.get(control_type) == "ABORT":
+        if control_type(next(segment.batches(position)).records()[0]) == "ABORT":
             self._aborted.setdefault(marker.producer_id, []).append((first_offset, marker.base_offset))

@@ -3,7 +3,10 @@
 Owns ``.lock``: one process at a time may open the directory to write, any number read-only beside it. A child that was
 forked from the owner cannot write. Closing leaves ``.kafka_cleanshutdown``, by which the next opening trusts the
 recorded ends; it is removed on opening, so that after a crash every partition is checked from its recovery point on.
-Recovery points are recorded once a minute, after a sync of everything: what a crash can cost is bounded by that.
+It is not left while a log is damaged, or could not be opened. Recovery points are recorded once a minute, after a sync
+of everything: what a crash can cost is bounded by that.
+
+A partition that cannot be opened does not keep the others from it: it is left out, and tried again when asked for.
 """
 
 import atexit
@@ -23,6 +26,7 @@ from logstore.errors import (
     CorruptCheckpoint,
     DataDirLocked,
     ForkedProcess,
+    InvalidArgument,
     LogstoreError,
     NotADataDir,
     StorageFailure,
@@ -82,7 +86,8 @@ class DataDir:
         self._upkeep.start()
 
     def _open(self) -> None:
-        self.meta = _read_meta(self.path) or _make_meta(self.path)
+        if not _is_ours(self.path):
+            _make_meta(self.path)
         self._registry = Topics(self.path)
         self._caches = caches_for(self.config)
         # Deleted directories: since when, for how long they stay, and where they are.
@@ -98,11 +103,20 @@ class DataDir:
             files.sync_dir(self.path)
         partitions = [(topic, number) for topic in self._topics.values() for number in range(topic.partitions)]
         if self.was_clean or len(partitions) == 1:
-            self._logs = {(topic.name, number): self._open_log(topic, number) for topic, number in partitions}
-            return
-        with ThreadPoolExecutor(self.config.num_recovery_threads_per_data_dir) as pool:
-            logs = pool.map(lambda partition: self._open_log(*partition), partitions)
-            self._logs = {(topic.name, number): log for (topic, number), log in zip(partitions, logs, strict=True)}
+            logs = [self._try_to_open(*partition) for partition in partitions]
+        else:
+            with ThreadPoolExecutor(self.config.num_recovery_threads_per_data_dir) as pool:
+                logs = list(pool.map(lambda partition: self._try_to_open(*partition), partitions))
+        keys = [(topic.name, number) for topic, number in partitions]
+        self._logs = {key: log for key, log in zip(keys, logs, strict=True) if log is not None}
+
+    def _try_to_open(self, topic: TopicDescription, partition: int) -> PartitionLog | None:
+        try:
+            return self._open_log(topic, partition)
+        except LogstoreError as error:
+            name = self.path / filename.partition_dir(topic.name, partition)
+            logger.error("%s is left out until it is asked for, since it cannot be opened: %s", name, error)
+            return None
 
     def _open_log(self, topic: TopicDescription, partition: int) -> PartitionLog:
         key = (topic.name, partition)
@@ -144,7 +158,7 @@ class DataDir:
             self._registry.check_new(name, count)
             if name in self._topics:
                 raise TopicAlreadyExists(name)
-            self._forget_offsets(name, count)
+            self._forget_offsets(name)
             topic = self._registry.create(name, count, config)
             self._topics[name] = topic
             self._open_partitions(topic)
@@ -157,14 +171,16 @@ class DataDir:
 
         Raises UnknownTopic, InvalidSetting, InvalidArgument, StorageFailure.
         """
+        _check_settings({} if settings is None else settings)
         with self._lock:
             self._check_open()
-            topic = self._registry.alter(self.topic(name), settings or {}, partitions)
+            before = self.topic(name)
+            topic = self._registry.alter(before, settings or {}, partitions)
             self._topics[name] = topic
             for (log_topic, _), log in self._logs.items():
                 if log_topic == name:
                     log.config = topic.config
-            self._open_partitions(topic)
+            self._open_partitions(topic, before.partitions)
             return topic
 
     def delete_topic(self, name: str) -> None:
@@ -179,34 +195,38 @@ class DataDir:
                     log.abandon(UnknownTopic(name))
             delay_ms = topic.config.file_delete_delay_ms
             self._going += [(self.now_ms(), delay_ms, path) for path in self._registry.finish_delete(name)]
-            self._forget_offsets(name, topic.partitions)
+            self._forget_offsets(name)
 
-    def _open_partitions(self, topic: TopicDescription) -> None:
-        for partition in range(topic.partitions):
+    def _open_partitions(self, topic: TopicDescription, first: int = 0) -> None:
+        for partition in range(first, topic.partitions):
             if (topic.name, partition) not in self._logs:
                 self._logs[topic.name, partition] = self._open_log(topic, partition)
 
-    def _forget_offsets(self, topic: str, partitions: int) -> None:
+    def _forget_offsets(self, topic: str) -> None:
         """Drop what the checkpoint files say of a topic that is gone: another of the same name begins anew."""
-        keys = {(topic, partition) for partition in range(partitions)}
-        if not keys.isdisjoint(self._recovery_points) or not keys.isdisjoint(self._start_offsets):
+        if any(key[0] == topic for key in (*self._recovery_points, *self._start_offsets)):
             self.save_offsets()
         with self._offsets_lock:
             self._store_cleaner_offsets(
-                {key: offset for key, offset in self.cleaner_offsets.items() if key not in keys}
+                {key: offset for key, offset in self.cleaner_offsets.items() if key[0] != topic}
             )
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
-        """Raises UnknownTopic, UnknownPartition, Closed."""
-        if self._closed is None and (log := self._logs.get((topic, partition))):
-            return log
+        """Raises UnknownTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened, and still
+        cannot."""
+        if self._closed is None and type(topic) is str and type(partition) is int:
+            log = self._logs.get((topic, partition))
+            if log is not None:
+                return log
         with self._lock:
             self._check_open()
             description = self.topic(topic)
             if type(partition) is not int or not 0 <= partition < description.partitions:
                 raise UnknownPartition(topic, partition, description.partitions)
-            self._open_partitions(description)  # it could not be opened when it was made: the disk was full
-            return self._logs[topic, partition]
+            key = (description.name, partition)
+            if key not in self._logs:  # the disk was full, or failed, when it was to be opened
+                self._logs[key] = self._open_log(description, partition)
+            return self._logs[key]
 
     def logs(self) -> list[tuple[TopicPartition, PartitionLog]]:
         """All partitions, by topic and number."""
@@ -230,9 +250,10 @@ class DataDir:
         # A lock of its own, taken last: a log that is being cut calls this under its lock, and asks for nothing else.
         with self._offsets_lock:
             logs = dict(self._logs)
-            # A damaged log has no recovery point: each opening checks it whole, and reports it, until it is salvaged.
-            recovery_points = {key: log.recovery_point for key, log in logs.items() if not log.damages}
+            recovery_points = {key: log.recovery_point for key, log in logs.items()}
+            recovery_points |= self._of_unopened(self._recovery_points, logs)
             start_offsets = {key: log.log_start_offset for key, log in logs.items() if log.log_start_offset}
+            start_offsets |= self._of_unopened(self._start_offsets, logs)
             self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, recovery_points)
             self._recovery_points = recovery_points
             self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, start_offsets)
@@ -241,6 +262,13 @@ class DataDir:
             cut = {key: log.cut_offset for key, log in logs.items()}
             cleaned = {key: min(offset, cut.get(key, offset)) for key, offset in self.cleaner_offsets.items()}
             self._store_cleaner_offsets(cleaned)
+
+    def _of_unopened(
+        self, offsets: Mapping[TopicPartition, int], logs: Mapping[TopicPartition, PartitionLog]
+    ) -> dict[TopicPartition, int]:
+        """What was read of partitions that there are and that could not be opened."""
+        counts = {name: topic.partitions for name, topic in self._topics.copy().items()}
+        return {key: offset for key, offset in offsets.items() if key not in logs and key[1] < counts.get(key[0], 0)}
 
     def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
         """Record up to where a log has been compacted. Raises StorageFailure."""
@@ -263,16 +291,24 @@ class DataDir:
     # ------------------------------------------------------------------------------------------------------- the end
 
     def remove_deleted(self, *, at_once: bool = False) -> None:
-        """Unlink what was deleted long enough ago."""
+        """Unlink what was deleted long enough ago. What cannot be is logged, and tried again at the next call."""
         for _, log in self.logs():
-            log.unlink_retired(at_once=at_once)
+            try:
+                log.unlink_retired(at_once=at_once)
+            except LogstoreError as error:
+                logger.warning("%s: its deleted segments stay for now: %s", log.name, error)
         with self._lock:
             now_ms = self.now_ms()
             # A clock that was set back must not keep them for years.
             due = [item for item in self._going if at_once or abs(now_ms - item[0]) >= item[1]]
-            self._going = [item for item in self._going if item not in due]
-        for _, _, directory in due:
-            remove_partition_dir(directory)
+        for item in due:
+            try:
+                remove_partition_dir(item[2])
+            except StorageFailure as error:
+                logger.warning("%s stays for now: %s", item[2], error)
+                continue
+            with self._lock:
+                self._going = [other for other in self._going if other is not item]
 
     def close(self) -> None:
         """Make everything durable, record that it is, and let others open the directory."""
@@ -288,10 +324,16 @@ class DataDir:
                 self.save_offsets()
                 if failures:
                     raise failures[0]
-                if all(log.is_closed for log in self._logs.values()):
+                if self._is_whole():
                     files.write_file(self.path / filename.CLEAN_SHUTDOWN, encode_clean_shutdown())
             finally:
                 self._lock_file.close()
+
+    def _is_whole(self) -> bool:
+        """Whether the next opening may trust every partition's recorded end: all were opened, and are closed."""
+        partitions = sum(topic.partitions for topic in self._topics.values())
+        logs = self._logs.values()
+        return len(logs) == partitions and all(log.is_closed and not log.damages for log in logs)
 
     def is_closing(self) -> bool:
         """Whether upkeep is to come to an end."""
@@ -324,6 +366,11 @@ def _close(log: PartitionLog) -> StorageFailure | None:
     return None
 
 
+def _check_settings(settings: object) -> None:
+    if not isinstance(settings, Mapping) or not all(type(name) is str for name in settings):
+        raise InvalidArgument("settings", settings, "settings are a mapping of names to values")
+
+
 def _prepare(path: Path, create: bool) -> None:
     """Make sure that there is a directory of our own: a new one, an empty one, or one that says so."""
     if not files.exists(path):
@@ -333,9 +380,10 @@ def _prepare(path: Path, create: bool) -> None:
         files.sync_dir(path.parent)
     if not files.is_dir(path):
         raise NotADataDir(str(path), "it is a file, not a directory")
-    if _read_meta(path) is not None:
+    if _is_ours(path):
         return
-    foreign = [entry.name for entry in files.list_dir(path) if entry.name not in (filename.LOCK, _META_TMP)]
+    begun = {filename.LOCK, filename.META_PROPERTIES + files.TEMPORARY}  # by an opening that was interrupted
+    foreign = [entry.name for entry in files.list_dir(path) if entry.name not in begun]
     if foreign:
         raise NotADataDir(str(path), f"it holds {foreign[0]!r} and no {filename.META_PROPERTIES}; name an empty one")
     if not create:
@@ -343,28 +391,32 @@ def _prepare(path: Path, create: bool) -> None:
 
 
 def take_lock(path: Path) -> files.File:
-    """Keep other processes from opening the directory, until the file is closed. Raises DataDirLocked."""
+    """Keep other processes from opening the directory, until the file is closed. Raises DataDirLocked.
+
+    What another program's lock file says, such as Apache Kafka's, stays.
+    """
     file = files.open_file(path / filename.LOCK, writable=True, create=True)
     if not files.lock(file):
         owner = file.read_at(0, 100).decode(errors="replace").strip()
         file.close()
         raise DataDirLocked(str(path), owner or "its process id is unknown")
-    file.truncate(0)
-    file.write_at(0, f"process {os.getpid()}\n".encode())
+    with contextlib.suppress(NotADataDir):
+        _is_ours(path)
+        file.truncate(0)
+        file.write_at(0, f"process {os.getpid()}\n".encode())
     return file
 
 
-def _make_meta(path: Path) -> dict[str, str]:
+def _make_meta(path: Path) -> None:
     meta = {"version": "1", FORMAT_KEY: FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
     files.write_file(path / filename.META_PROPERTIES, encode_properties(meta))
-    return meta
 
 
-def _read_meta(path: Path) -> dict[str, str] | None:
-    """The directory's own properties, None where there are none. Raises NotADataDir where it is another's."""
+def _is_ours(path: Path) -> bool:
+    """Whether the directory says that it is; False where it says nothing. Raises NotADataDir where it is another's."""
     data = files.read_file(path / filename.META_PROPERTIES)
     if data is None:
-        return None
+        return False
     try:
         meta = decode_properties(data)
     except CorruptCheckpoint as error:
@@ -376,10 +428,7 @@ def _read_meta(path: Path) -> dict[str, str] | None:
             str(path),
             f"its format is {meta[FORMAT_KEY]}, this program's {FORMAT_VERSION}; use the program that wrote it",
         )
-    return meta
-
-
-_META_TMP = filename.META_PROPERTIES + ".tmp"
+    return True
 
 
 def read_offsets(path: Path) -> dict[TopicPartition, int]:

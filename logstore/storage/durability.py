@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from threading import Lock
 
-from logstore.errors import LogstoreError
+from logstore.errors import InvalidArgument, LogstoreError
 
 
 class Durability(StrEnum):
@@ -13,6 +13,14 @@ class Durability(StrEnum):
 
     OS = "os"  # in the page cache: the end of this process, also by SIGKILL
     FSYNC = "fsync"  # on the disk: the end of power
+
+    @classmethod
+    def parse(cls, level: object) -> "Durability":
+        """The level of this name. Raises InvalidArgument."""
+        try:
+            return cls(str(level))
+        except ValueError:
+            raise InvalidArgument("durability", level, f"it is one of {', '.join(cls)}") from None
 
 
 class _Follower:

@@ -13,7 +13,9 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import stat
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -160,30 +162,33 @@ def _sync(fd: int) -> None:
         os.fsync(fd)
 
 
-def sync_map(path: Path, mapped: mmap.mmap) -> None:
-    with _named(path, "sync"):
-        mapped.flush()
-
-
 def open_file(path: Path, *, writable: bool = False, create: bool = False, exclusive: bool = False) -> File:
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
     if create:
         flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
     try:
-        return File(path, os.open(path, flags, FILE_MODE))
+        return _open_regular(path, flags)
     except OSError as error:
         raise failure(path, "open", error) from None
+
+
+def _open_regular(path: Path, flags: int) -> File:
+    """A pipe, a device or a directory in a file's place is an error, and never a wait for who is at its other end."""
+    file = File(path, os.open(path, flags | os.O_NONBLOCK, FILE_MODE))
+    mode = os.fstat(file.fd).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "it is not a regular file")
+    return file
 
 
 def read_file(path: Path) -> bytes | None:
     """All of a small file, or None where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = _open_regular(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise failure(path, "open", error) from None
-    file = File(path, fd)
     try:
         return file.read_at(0, file.size())
     finally:
@@ -287,19 +292,39 @@ def dir_names(path: Path) -> list[str]:
         return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
 
 
+def names(path: Path) -> list[str]:
+    """All names in a directory, those of links and special files too."""
+    with _named(path, "list"):
+        return sorted(os.listdir(path))
+
+
 def exists(path: Path) -> bool:
-    return os.path.lexists(path)
+    """Whether there is anything of that name, be it a link to nothing. Raises StorageFailure where it is not told."""
+    with _named(path, "open"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(path)
+        return True
+    return False
 
 
 def is_dir(path: Path) -> bool:
-    return path.is_dir()
+    """Whether there is a directory, links followed. Raises StorageFailure where it is not told."""
+    with _named(path, "open"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    return False
 
 
 def lock(file: File) -> bool:
-    """Take the file's lock for this process until it closes; False where another holds it."""
+    """Take the file's lock until it closes, and its copies in forked children; False where another holds it.
+
+    Java, and so Apache Kafka, takes POSIX locks, which Linux keeps apart from ``flock``'s: both are taken. The POSIX
+    one is of the open file: one of the process would be lost with any other descriptor of the file that closes.
+    """
     try:
         fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if _ON_LINUX:  # elsewhere the two kinds know of each other
+            whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            fcntl.fcntl(file.fd, fcntl.F_OFD_SETLK, whole_file)
+    except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
         raise failure(file.path, "lock", error) from None
@@ -308,7 +333,5 @@ def lock(file: File) -> bool:
 
 def open_file_limit() -> int:
     """How many descriptors this process may hold."""
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 65_536 if soft == resource.RLIM_INFINITY else soft

@@ -17,7 +17,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from logstore.errors import CorruptIndex
+from logstore.errors import CorruptIndex, DiskFull
+from logstore.format import filename
 from logstore.format.index_entry import (
     OFFSET_DTYPE,
     OFFSET_ENTRY,
@@ -162,7 +163,13 @@ class SparseIndex(ABC):
         entries = np.empty(len(columns[0]), dtype=self.DTYPE)
         for name, column in zip(self.DTYPE.names or (), columns, strict=True):
             entries[name] = column
-        files.write_file(self.path, entries.tobytes())
+        try:
+            files.write_file(self.path, entries.tobytes())
+            self._held = None
+        except DiskFull:
+            if self.path.suffix == filename.CLEANED:  # it is to be put in place
+                raise
+            self._held = columns  # it can be made anew at any time; meanwhile it serves from memory
 
     def sync(self) -> None:
         """Wait until all entries are on the disk."""

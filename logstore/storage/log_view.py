@@ -9,9 +9,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from logstore.errors import InvalidArgument, OffsetGap, OffsetOutOfRange
-from logstore.format.batch import RecordBatch
+from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
+from logstore.format.batch import BatchHeader, RecordBatch
 from logstore.format.record import Record
+from logstore.storage.arguments import as_integer
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.retention import SegmentInfo
 from logstore.storage.segment import Segment
@@ -40,17 +41,19 @@ class LogView(NamedTuple):
         ``max_offset`` bounds it from above, exclusively: a high watermark or last stable offset, which lie between
         batches. Raises OffsetOutOfRange, OffsetGap, DamagedLog.
         """
-        if max_bytes < 1:
+        if as_integer("max_bytes", max_bytes) < 1:
             raise InvalidArgument("max_bytes", max_bytes, "must be at least 1")
-        end_offset = self.log_end_offset if max_offset is None else min(max_offset, self.log_end_offset)
         index = self._check(offset)
+        # Up to the next gap at most: the read that begins in it says that records are lost.
+        next_gaps = [first for first, _ in self.gaps if first > offset]
+        end_offset = min([self.log_end_offset, *next_gaps, *(() if max_offset is None else (max_offset,))])
         while offset < end_offset and index < len(self.segments):
             segment = self.segments[index]
             located = segment.find(offset)
             if located is not None:
                 if located.header.base_offset >= end_offset:
                     break
-                limit = segment.size if max_offset is None else self._limit(index, end_offset)
+                limit = self._limit(index, end_offset) if next_gaps or max_offset is not None else segment.size
                 size = min(max(max_bytes, located.header.size), limit - located.position)
                 return segment.slice(located.position, size)
             index += 1  # compaction has removed what was left of the segment
@@ -66,7 +69,9 @@ class LogView(NamedTuple):
         return size if located is None else located.position
 
     def _check(self, offset: int) -> int:
-        """The index of the segment to look in. Raises OffsetOutOfRange, OffsetGap."""
+        """The index of the segment to look in. Raises InvalidArgument, OffsetOutOfRange, OffsetGap."""
+        if type(offset) is not int:
+            offset = as_integer("offset", offset)
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(self.name, offset, self.log_start_offset, self.log_end_offset)
         for first, last in self.gaps:
@@ -95,6 +100,8 @@ class LogView(NamedTuple):
                     self._check_gap(offset, header.base_offset)
                 yield batch
                 offset = header.next_offset
+        if offset < end_offset:
+            self._check_gap(offset, end_offset)
 
     def _check_gap(self, offset: int, next_offset: int) -> None:
         for first, last in self.gaps:
@@ -107,10 +114,22 @@ class LogView(NamedTuple):
             header = batch.header
             if header.is_control:
                 continue
-            yield from batch.records_from(offset) if header.base_offset < offset else batch.records()
+            try:
+                yield from batch.records_from(offset) if header.base_offset < offset else batch.records()
+            except CorruptBatch as error:
+                raise self._undecodable(header, error) from None
+
+    def _undecodable(self, header: BatchHeader, error: CorruptBatch) -> DamagedLog:
+        """A batch whose CRC is right and whose records are not: who wrote it did not write a Kafka batch."""
+        segment = self.segments[max(0, bisect_right(self.segments, header.base_offset, key=_base_offset) - 1)]
+        located = segment.find(header.base_offset)
+        position = located.position if located else 0
+        reason = f"the records of the batch at offset {header.base_offset} cannot be read: {error.reason}"
+        return DamagedLog(reason, position, str(segment.path), header.next_offset)
 
     def offset_for_time(self, timestamp_ms: int) -> TimestampAndOffset | None:
         """The first record, by offset, that is not older than ``timestamp_ms``; None where all are."""
+        timestamp_ms = as_integer("timestamp_ms", timestamp_ms)
         for segment in self.segments:
             if segment.largest_timestamp >= timestamp_ms:
                 found = segment.find_timestamp(timestamp_ms, self.log_start_offset)

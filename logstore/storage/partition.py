@@ -8,7 +8,7 @@ writes until it is opened anew, since nothing is known then of what reached the 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, RLock
@@ -23,6 +23,7 @@ from logstore.errors import (
     PartitionOffline,
     RecordTooLarge,
     StorageFailure,
+    UnknownTopic,
 )
 from logstore.format.batch import (
     FRAME_SIZE,
@@ -40,16 +41,20 @@ from logstore.format.compression import Compression
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX
 from logstore.format.record import Buffer, Headers, only_bytes
 from logstore.storage import retention
-from logstore.storage.admission import admit, check_records, stores_as_sent
+from logstore.storage.admission import admit, check_sent, stores_as_sent
+from logstore.storage.arguments import as_column, as_compression, as_integer
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.producer_state import DuplicateBatch
-from logstore.storage.recovery import SegmentDamage, recover, replay, update_producers
+from logstore.storage.recovery import SegmentDamage, recover, replay, update_producers, write_gaps
 from logstore.storage.segment import Segment
 from logstore.storage.segment_list import SegmentList
 from logstore.storage.state_files import StateFiles
 from logstore.storage.waiters import Waiters
+
+# Base offset, last offset and largest timestamp of a batch in the log.
+Stored = tuple[int, int, int] | DuplicateBatch
 
 
 class Appended(NamedTuple):
@@ -100,6 +105,7 @@ class PartitionLog(ReadableLog):
             log_start_offset=log_start_offset,
             recovery_point=recovery_point,
             is_clean=is_clean,
+            is_compacted=self.config.compacts,
         )
         self._segments = SegmentList(directory, found.segments, self._caches)
         self._log_start_offset = found.log_start_offset
@@ -111,7 +117,7 @@ class PartitionLog(ReadableLog):
         saved_epochs = found.leader_epochs.entries if is_clean else None
         self._state_files = StateFiles(directory, found.snapshot_offsets, saved_epochs)
         self.leader_epoch = found.leader_epochs.latest or 0
-        self.recovery_point = min(recovery_point, found.log_end_offset) if is_clean or not found.damages else 0
+        self.recovery_point = min(recovery_point, found.log_end_offset)
         self.last_flush_ms = now_ms()
         self._lock = RLock()
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
@@ -133,8 +139,8 @@ class PartitionLog(ReadableLog):
 
     @property
     def view(self) -> LogView:
-        """What can be read now. Raises Closed."""
-        if self.is_closed:
+        """What can be read now. Raises Closed, and UnknownTopic where the topic has been deleted."""
+        if isinstance(self._offline, Closed | UnknownTopic):
             self._check_writable()
         log_end_offset = self._log_end_offset  # before the segments: they must hold all of it
         return LogView(self.name, self._segments.all, self._log_start_offset, log_end_offset, self._gaps)
@@ -150,47 +156,57 @@ class PartitionLog(ReadableLog):
 
     def wait(self, offset: int, timeout_s: float | None = None) -> bool:
         """Wait until the log's end is beyond ``offset``: whether it is. False too when the log is closed or deleted."""
+        offset = as_integer("offset", offset)
         if self._log_end_offset > offset:
             return True
         turn = Lock()
         turn.acquire()
         waiter = self._waiters.add(offset, turn.release)
-        if self._log_end_offset <= offset and isinstance(self._offline, PartitionOffline | None):
-            turn.acquire(timeout=-1 if timeout_s is None else max(0.0, min(timeout_s, 1e9)))
-        self._waiters.remove(waiter)
+        try:
+            if self._log_end_offset <= offset and self._may_grow():
+                turn.acquire(timeout=-1 if timeout_s is None else max(0.0, min(timeout_s, 1e9)))
+        finally:
+            self._waiters.remove(waiter)
         return self._log_end_offset > offset
 
+    def _may_grow(self) -> bool:
+        return isinstance(self._offline, PartitionOffline | None)
+
     def call_when_beyond(self, offset: int, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have ``callback`` called once, in the appending thread or at once, when the log's end is beyond ``offset``.
+        """Have ``callback`` called once, in the appending thread or at once, when the log's end is beyond ``offset``,
+        or the log is closed or deleted.
 
         Returns what cancels it. This is how an event loop waits.
         """
-        waiter = self._waiters.add(offset, callback)
-        if self._log_end_offset > offset:
-            self._waiters.wake(self._log_end_offset)
+        waiter = self._waiters.add(as_integer("offset", offset), callback)
+        if self._log_end_offset > offset or not self._may_grow():
+            self._waiters.wake(self._log_end_offset if self._may_grow() else LONG_MAX)
         return lambda: self._waiters.remove(waiter)
 
     # ----------------------------------------------------------------------------------------------------- appending
 
     def append(
         self,
-        values: Sequence[Buffer | None],
+        values: Iterable[Buffer | None],
         *,
-        keys: Sequence[Buffer | None] | None = None,
-        headers: Sequence[Headers] | None = None,
+        keys: Iterable[Buffer | None] | None = None,
+        headers: Iterable[Headers] | None = None,
         timestamps_ms: int | Sequence[int] | None = None,
-        compression: Compression = Compression.NONE,
+        compression: Compression | str = Compression.NONE,
         compression_level: int | None = None,
         producer_id: int = NO_PRODUCER_ID,
         producer_epoch: int = NO_PRODUCER_EPOCH,
         base_sequence: int = NO_SEQUENCE,
-        durability: Durability = Durability.OS,
+        durability: Durability | str = Durability.OS,
     ) -> Appended:
         """Append records, given as columns of one length, as one batch; without timestamps (ms) it is now.
 
-        Raises InvalidRecord (RecordTooLarge, InvalidTimestamp), OutOfOrderSequence, ProducerFenced, StorageFailure
-        (DiskFull), PartitionOffline, Closed.
+        ``compression`` and ``durability`` may be given by name. Raises InvalidArgument, InvalidRecord (RecordTooLarge,
+        InvalidTimestamp), OutOfOrderSequence, ProducerFenced, StorageFailure (DiskFull), PartitionOffline, Closed.
         """
+        if type(durability) is not Durability:
+            durability = Durability.parse(durability)
+        values = as_column("values", values)
         if not values:
             raise InvalidRecord("a batch needs a record")
         now_ms = self.now_ms()
@@ -200,15 +216,15 @@ class PartitionLog(ReadableLog):
         batch = encode_batch(
             values,
             timestamps_ms=now_ms if timestamps_ms is None else timestamps_ms,
-            keys=keys,
-            headers=headers,
-            compression=compression,
+            keys=None if keys is None else as_column("keys", keys),
+            headers=None if headers is None else as_column("headers", headers),
+            compression=as_compression(compression),
             compression_level=compression_level,
             producer_id=producer_id,
             producer_epoch=producer_epoch,
             base_sequence=base_sequence,
         )
-        return self._append(RecordBatch.at(batch), durability)
+        return self._acknowledge(self._store(RecordBatch.at(batch)), durability)
 
     def _append_plain(self, values: Sequence[bytes], now_ms: int, durability: Durability) -> Appended:
         """The short way for values alone, at the time of now: nothing of the batch needs a check but its size."""
@@ -219,21 +235,26 @@ class PartitionLog(ReadableLog):
         with self._lock:
             self._check_writable()
             base_offset = self._write((head, body), size, len(values) - 1, now_ms, now_ms)
-        return self._acknowledge(base_offset, base_offset + len(values) - 1, now_ms, durability)
+        return self._acknowledge((base_offset, base_offset + len(values) - 1, now_ms), durability)
 
-    def append_batches(self, data: Buffer, durability: Durability = Durability.OS) -> list[Appended]:
+    def append_batches(self, data: Buffer, durability: Durability | str = Durability.OS) -> list[Appended]:
         """Append whole batches that somebody else encoded, after a check of each, a receipt for each.
 
         Raises CorruptBatch before anything is written, else as ``append``; the batches before the one that failed stay.
         """
+        level = Durability.parse(durability)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InvalidRecord(f"batches are bytes, not a {type(data).__name__}")
         found = list(batches(data))
         if not found or found[-1].position + found[-1].header.size != len(data):
             raise InvalidRecord("the data is not a row of whole batches")
         for batch in found:
-            check_records(batch)
-        return [self._append(batch, durability) for batch in found]
+            check_sent(batch)
+        stored = [self._store(batch) for batch in found]
+        return [self._acknowledge(where, level) for where in stored]
 
-    def _append(self, batch: RecordBatch, durability: Durability) -> Appended:
+    def _store(self, batch: RecordBatch) -> Stored:
+        """Append a batch, as far as the page cache."""
         self._check_writable()
         now_ms = self.now_ms()
         batch = admit(batch, self.config, now_ms, self.name)
@@ -241,15 +262,13 @@ class PartitionLog(ReadableLog):
         with self._lock:
             self._check_writable()
             duplicate = self._find_duplicate(header) if header.producer_id >= 0 else None
-            if duplicate is None:
-                base_offset, delta = self._log_end_offset, header.last_offset_delta
-                self._write((batch.data[PLACE.size :],), header.size, delta, header.max_timestamp, now_ms)
-                if header.producer_id >= 0:
-                    update_producers(self.producers, header._replace(base_offset=base_offset), batch)
-                stored = base_offset, base_offset + delta, header.max_timestamp
-            else:
-                stored = duplicate.base_offset, duplicate.last_offset, duplicate.timestamp_ms
-        return self._acknowledge(*stored, durability, duplicate is not None)
+            if duplicate is not None:
+                return duplicate
+            delta = header.last_offset_delta
+            base_offset = self._write((batch.data[PLACE.size :],), header.size, delta, header.max_timestamp, now_ms)
+            if header.producer_id >= 0:
+                update_producers(self.producers, header._replace(base_offset=base_offset), batch)
+        return base_offset, base_offset + delta, header.max_timestamp
 
     def _find_duplicate(self, header: BatchHeader) -> DuplicateBatch | None:
         if header.is_control:
@@ -281,16 +300,17 @@ class PartitionLog(ReadableLog):
             raise
         return base_offset
 
-    def _acknowledge(
-        self, base_offset: int, last_offset: int, timestamp_ms: int, durability: Durability, is_duplicate: bool = False
-    ) -> Appended:
+    def _acknowledge(self, stored: Stored, durability: Durability) -> Appended:
+        """Wake who waits for the batch, see that it is as durable as it must be, and say how durable it is."""
+        base_offset, last_offset, timestamp_ms = stored
         end_offset = last_offset + 1
         if self._waiters:
             self._waiters.wake(end_offset)
         unsynced_count = end_offset - self._group_commit.synced_offset
         if durability is Durability.FSYNC or unsynced_count >= self.config.flush_messages:
             self._group_commit.wait(end_offset)
-        return Appended(base_offset, last_offset, timestamp_ms, durability, is_duplicate)
+        reached = Durability.FSYNC if self._group_commit.synced_offset >= end_offset else Durability.OS
+        return Appended(base_offset, last_offset, timestamp_ms, reached, type(stored) is DuplicateBatch)
 
     def _is_due_to_roll(self, segment: Segment, size: int, last_offset: int, now_ms: int) -> bool:
         config = self.config
@@ -329,8 +349,12 @@ class PartitionLog(ReadableLog):
     def _sync(self) -> int:
         self._check_writable()
         end_offset = self._log_end_offset
-        with self._offline_on_failure():
+        try:
             self._segments.sync_from(self._group_commit.synced_offset)
+        except StorageFailure as error:
+            if error.operation == "sync":  # a file that could not even be opened has lost nothing
+                self._go_offline(error)
+            raise
         self.last_flush_ms = self.now_ms()
         return end_offset
 
@@ -471,16 +495,21 @@ class PartitionLog(ReadableLog):
 
     def advance_log_start(self, offset: int) -> int:
         """Let go of the records before ``offset``: they can no longer be read, and whole segments of them go with the
-        next retention. Returns the log start offset, which never moves back. Raises OffsetOutOfRange."""
+        next retention. Returns the log start offset, which never moves back. Raises OffsetOutOfRange and
+        StorageFailure."""
+        offset = as_integer("offset", offset)
         with self._lock:
             self._check_writable()
+            self.flush()  # the log must not come back shorter than this
             if offset > self._log_end_offset or offset < 0:
                 raise OffsetOutOfRange(self.name, offset, self._log_start_offset, self._log_end_offset)
             self._log_start_offset = max(self._log_start_offset, offset)
             return self._log_start_offset
 
     def truncate_to(self, offset: int) -> None:
-        """Cut the log so that it ends at ``offset``, or before the batch that holds it. Raises OffsetOutOfRange."""
+        """Cut the log so that it ends at ``offset``, or before the batch that holds it. Views from before must not be
+        used any more. Raises OffsetOutOfRange, StorageFailure."""
+        offset = as_integer("offset", offset)
         with self._lock:
             self._check_writable()
             if not self._log_start_offset <= offset <= self._log_end_offset:
@@ -506,6 +535,10 @@ class PartitionLog(ReadableLog):
         self._state_files.drop_snapshots(lambda offset: offset > end_offset)
         self.leader_epochs.truncate_from_end(end_offset)
         self._log_start_offset = min(self._log_start_offset, end_offset)
+        kept_gaps = tuple((first, min(last, end_offset - 1)) for first, last in self._gaps if first < end_offset)
+        if kept_gaps != self._gaps:
+            write_gaps(self.directory, kept_gaps)
+            self._gaps = kept_gaps
         self._group_commit.synced_offset = min(self._group_commit.synced_offset, end_offset)
         snapshots = self._state_files.snapshot_offsets
         replay(self.directory, self._segments.all, snapshots, self.producers, self.leader_epochs)
@@ -528,11 +561,10 @@ class PartitionLog(ReadableLog):
                 self._release()
                 return isinstance(self._offline, Closed)
             try:
-                active = self._segments.active
-                was_growing = active.is_growing
-                active.seal()
                 self.flush()
-                if was_growing:
+                active = self._segments.active
+                if active.is_growing:
+                    active.seal()
                     active.sync_indexes()
                 self._save_state()
                 self.unlink_retired(at_once=True)

@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from logstore.errors import InvalidRecord, OutOfOrderSequence, ProducerFenced
+from logstore.format.batch import NO_PRODUCER_EPOCH, NO_SEQUENCE
 from logstore.format.producer_snapshot import ProducerSnapshotEntry
 
 BATCHES_REMEMBERED = 5  # Kafka's: so many batches may an idempotent producer have in flight
-NO_PRODUCER_EPOCH = -1
 NO_COORDINATOR_EPOCH = -1
-NO_SEQUENCE = -1
 NO_OFFSET = -1
 
 

@@ -5,10 +5,12 @@
 2. Read the small files: leader epochs, gaps. One that is damaged is made again from what the log says, or reported.
 3. After a clean shutdown, trust the recorded end if the last segment's tail agrees: it is walked from its last index
    entry. Otherwise
-4. walk from the recovery point on: every batch's header, CRC and offset; indexes are made anew from there.
+4. walk from the recovery point on: every batch's header, CRC and offset; indexes are made anew from there. A log that
+   was found damaged is walked from its start, at each opening, until it is salvaged.
 5. Cut a torn tail: bytes at the end of the last segment with no good batch behind them. Say how many in the log.
-   Damage with good batches behind it is not a torn tail: it stays, is reported, and reads stop at it.
-6. Drop empty segments behind the end. Without any segment, start an empty one at the log start offset.
+   Damage with good batches behind it, or below the recovery point, is no torn tail: it stays, is reported, and reads
+   stop at it. Offsets that are missing between segments, or before the recovery point, are a gap that reads report.
+6. Drop empty segments behind the end. Without any segment, or behind damage at the end, start an empty one.
 7. Bring the producer state up: the newest good snapshot, then the batches behind it; likewise the leader epochs.
 
 Doing it twice changes nothing the second time, and it may be interrupted anywhere and started again.
@@ -66,10 +68,11 @@ def recover(
     log_start_offset: int = 0,
     recovery_point: int = 0,
     is_clean: bool = False,
+    is_compacted: bool = False,
 ) -> Recovered:
     """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
-    ``is_clean``: the log was closed and ends there; ``allocate_size``: what a first segment has at once. Raises
-    StorageFailure, DamagedLog never."""
+    ``is_clean``: the log was closed and ends there; ``is_compacted``: offsets between segments may be missing;
+    ``allocate_size``: what a first segment has at once. Raises StorageFailure, DamagedLog never."""
     name = directory.name
     entries = _finish_interrupted(directory)
     segments, snapshot_offsets = load_segments(directory, entries, caches, index_interval)
@@ -77,21 +80,31 @@ def recover(
     leader_epochs = LeaderEpochs(epochs or ())
     gaps = read_gaps(directory)
     damages: list[SegmentDamage] = []
+    was_damaged = files.exists(directory / filename.DAMAGE_REPORT)
     log_end_offset = None
-    if is_clean and segments:
+    if is_clean and segments and not was_damaged:
         log_end_offset = _check_clean_end(segments[-1], recovery_point)
     if log_end_offset is None:
-        log_end_offset = _walk(segments, 0 if is_clean else recovery_point, recovery_point, damages)
-        log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset, log_start_offset))
-        log_end_offset = _keep_end(directory, log_end_offset, recovery_point, gaps)
-    if not segments or log_end_offset < log_start_offset:  # none, or none that may still be read
+        known_gaps = list(gaps)
+        start_offset = 0 if is_clean or was_damaged else recovery_point
+        log_end_offset = _walk(segments, start_offset, recovery_point, damages, gaps, is_compacted)
+        log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset))
+        log_end_offset = _keep_end(log_end_offset, recovery_point, gaps)
+        _report(directory, damages, gaps, known_gaps, was_damaged)
+    if log_start_offset > log_end_offset and segments:
+        logger.error(
+            "%s: log start offset %d is beyond the end %d: not believed", name, log_start_offset, log_end_offset
+        )
+        log_start_offset = 0
+    next_base_offset = max([log_end_offset, *(segment.base_offset + 1 for segment in segments)])
+    if not segments or _ends_damaged(segments[-1], damages, next_base_offset):
+        log_end_offset = max(log_start_offset, next_base_offset)
         empty = Segment.create(
-            directory, log_start_offset, caches, index_interval=index_interval, allocate_size=allocate_size
+            directory, log_end_offset, caches, index_interval=index_interval, allocate_size=allocate_size
         )
         segments.append(empty)
         files.sync_dir(directory)
-        log_end_offset = log_start_offset
-    log_start_offset = min(max(log_start_offset, segments[0].base_offset), log_end_offset)
+    log_start_offset = max(log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
     for offset in [offset for offset in snapshot_offsets if offset > log_end_offset]:
         files.unlink(directory / filename.snapshot_name(offset))
@@ -204,6 +217,10 @@ def read_gaps(directory: Path) -> list[tuple[int, int]]:
         return []
 
 
+def write_gaps(directory: Path, gaps: Iterable[tuple[int, int]]) -> None:
+    files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(sorted(gaps)))
+
+
 # ------------------------------------------------------------------------------------------------------ steps 3 to 6
 
 
@@ -221,42 +238,93 @@ def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
     return end_offset if next_offset == end_offset else None
 
 
-def _walk(segments: list[Segment], start_offset: int, recovery_point: int, damages: list[SegmentDamage]) -> int:
+def _walk(
+    segments: list[Segment],
+    start_offset: int,
+    recovery_point: int,
+    damages: list[SegmentDamage],
+    gaps: list[tuple[int, int]],
+    is_compacted: bool,
+) -> int:
     """Check and reindex from ``start_offset`` on, cut a torn tail, and return the end offset.
 
     What was on the disk, below the recovery point, cannot be a torn tail: bad bytes there are damage.
     """
     first = max((i for i, segment in enumerate(segments) if segment.base_offset <= start_offset), default=0)
     end_offset = segments[first].base_offset if segments else 0
+    is_damaged = False  # at the end of the segment before
     for index in range(first, len(segments)):
         segment = segments[index]
-        has_later_data = any(later.size for later in segments[index + 1 :])
-        if segment.size:
-            end_offset = max(end_offset, segment.base_offset)
+        following = next((later for later in segments[index + 1 :] if later.size), None)
+        if segment.size and segment.base_offset > end_offset:
+            if not is_damaged and not is_compacted:
+                _add_gap(gaps, end_offset, segment.base_offset - 1)
+            end_offset = segment.base_offset
+        is_damaged = False
         position = _trusted_position(segment, start_offset) if index == first else 0
         for damage in segment.rebuild_indexes(position):
-            is_torn = damage.next_offset is None and not has_later_data and damage.expected_offset >= recovery_point
-            if is_torn and not damage.is_old:
+            is_tail = damage.next_offset is None
+            if is_tail and not following and damage.expected_offset >= recovery_point and not damage.is_old:
                 _cut_tail(segment, damage)
-            else:
-                damages.append(SegmentDamage(segment.path, damage))
-                logger.warning("%s", segment.damaged(damage))
+                continue
+            if is_tail and index + 1 < len(segments):
+                damage = damage._replace(next_offset=(following or segments[index + 1]).base_offset)
+                is_damaged = True
+            segment.know(damage)
+            damages.append(SegmentDamage(segment.path, damage))
+            logger.warning("%s", segment.damaged(damage))
         if segment.size:
             end_offset = max(end_offset, _end_offset(segment))
     return end_offset
 
 
-def _keep_end(directory: Path, end_offset: int, recovery_point: int, gaps: list[tuple[int, int]]) -> int:
-    """Offsets below the recovery point were given once and are not given again: where the log ends before it, what is
-    missing is a gap, and reads say so."""
-    if end_offset >= recovery_point:
-        return end_offset
-    if (end_offset, recovery_point - 1) in gaps:
-        return recovery_point  # known since an earlier opening, or told by salvage
-    logger.error("%s: offsets %d to %d are missing at the end of the log", directory, end_offset, recovery_point - 1)
-    gaps.append((end_offset, recovery_point - 1))
-    files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(gaps))
-    return recovery_point
+def _add_gap(gaps: list[tuple[int, int]], first: int, last: int) -> None:
+    """Note offsets that are missing, unless it is known."""
+    if not any(known_first <= first and last <= known_last for known_first, known_last in gaps):
+        gaps.append((first, last))
+
+
+def _keep_end(end_offset: int, recovery_point: int, gaps: list[tuple[int, int]]) -> int:
+    """Offsets that were given once, below the recovery point or in a gap, are not given again: where the log ends
+    before it, what is missing is a gap, and reads say so."""
+    kept_end = max([end_offset, recovery_point, *(last + 1 for _, last in gaps)])
+    if kept_end > end_offset:
+        _add_gap(gaps, end_offset, kept_end - 1)
+    return kept_end
+
+
+def _report(
+    directory: Path,
+    damages: list[SegmentDamage],
+    gaps: list[tuple[int, int]],
+    known_gaps: list[tuple[int, int]],
+    was_damaged: bool,
+) -> None:
+    """Store what was found: damage makes the next opening look again, gaps are what reads go by."""
+    for first, last in gaps:
+        if (first, last) not in known_gaps:
+            logger.error("%s: offsets %d to %d are missing", directory, first, last)
+    if gaps != known_gaps:
+        write_gaps(directory, gaps)
+    path = directory / filename.DAMAGE_REPORT
+    if damages:
+        lines = [
+            f"{segment_path.name}: {damage.size} bytes from position {damage.position}: {damage.reason}\n"
+            for segment_path, damage in damages
+        ]
+        files.write_file(path, "".join(lines).encode())
+    elif was_damaged:
+        files.unlink(path)
+
+
+def _ends_damaged(segment: Segment, damages: list[SegmentDamage], end_offset: int) -> bool:
+    """Whether damage reaches to the end of the last segment: then what follows begins in another."""
+    for index, (path, damage) in enumerate(damages):
+        if path == segment.path and damage.position + damage.size >= segment.size:
+            damages[index] = SegmentDamage(path, damage._replace(next_offset=end_offset))
+            segment.know(damages[index].damage)
+            return True
+    return False
 
 
 def _trusted_position(segment: Segment, start_offset: int) -> int:
@@ -294,17 +362,17 @@ def _end_offset(segment: Segment) -> int:
     return end_offset
 
 
-def _drop_empty_tail(segments: list[Segment], end_offset: int, log_start_offset: int) -> int:
+def _drop_empty_tail(segments: list[Segment], end_offset: int) -> int:
     """Drop empty segments that do not begin where the log ends: a roll came to the disk, what was before it did not.
 
     Returns the end offset: an empty log keeps the start of its first segment.
     """
-    while segments and not segments[-1].size and (len(segments) > 1 and segments[-1].base_offset != end_offset):
+    while len(segments) > 1 and not segments[-1].size and segments[-1].base_offset != end_offset:
         gone = segments.pop()
         gone.forget()
         remove_segment_files(gone.directory, gone.base_offset)
     if segments and not any(segment.size for segment in segments):
-        return max(segments[-1].base_offset, min(log_start_offset, segments[-1].base_offset))
+        return segments[-1].base_offset
     return end_offset
 
 

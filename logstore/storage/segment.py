@@ -29,9 +29,8 @@ class Segment(SegmentReader):
         """A new, empty segment's files. The directory is the caller's to sync. On an error none of them is left."""
         segment = cls(directory, base_offset, caches, index_interval=index_interval)
         segment.is_growing = True
+        file = files.open_file(segment.path, writable=True, create=True, exclusive=True)
         try:
-            file = files.open_file(segment.path, writable=True, create=True)
-            file.truncate(0)
             if allocate_size:
                 file.allocate(allocate_size)
             segment.offset_index.start_growing(0)
@@ -68,8 +67,8 @@ class Segment(SegmentReader):
         max_timestamp: int,
         now_ms: int,
     ) -> None:
-        """Write one batch, given in pieces, behind the last. On an error nothing has changed, unless cutting back what
-        was half written fails too: that raises PartitionOffline in the caller."""
+        """Write one batch, given in pieces, behind the last. On an error bytes may lie behind ``size``, and index
+        entries for them: the caller cuts back."""
         position = self.size
         index_is_due = self._unindexed_size > self.index_interval
         if index_is_due:
@@ -111,6 +110,7 @@ class Segment(SegmentReader):
         self._newest = LONG_MAX, 0
         self.file.truncate(position)
         self.offset_index.drop_from(position)
+        self._forget_times()
         if allocated_size > position:
             with suppress(DiskFull):  # the space was there to save time, not to be promised
                 self.file.allocate(allocated_size)
@@ -149,6 +149,10 @@ class Segment(SegmentReader):
         self._newest = LONG_MAX, 0
         self.file.truncate(position)
         self.offset_index.start_growing(self.offset_index.count_before(position))
+        self._forget_times()
+
+    def _forget_times(self) -> None:
+        """Drop from the time index what is behind the last entry of the offset index, and start from there."""
         offsets = self.offset_index.columns[0]
         self.time_index.start_growing(self.time_index.count_up_to(self.base_offset + offsets[-1]) if offsets else 0)
         self._restore_timestamp()

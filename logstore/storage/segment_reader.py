@@ -191,6 +191,10 @@ class SegmentReader:
             return None  # nothing followed it when it was measured, but the segment has changed since
         return damage
 
+    def know(self, damage: Damage) -> None:
+        """Take note of a damaged range, and of where reading may go on behind it."""
+        self._damages[damage.position] = damage
+
     def damaged(self, damage: Damage) -> DamagedLog:
         return DamagedLog(damage.reason, damage.position, str(self.path), damage.next_offset)
 
@@ -205,6 +209,8 @@ class SegmentReader:
                 data = file.read_at(position, min(_SEARCH_SIZE, end - position))
             try:
                 header = read_header(data, position - start)
+                if not expected_offset <= header.base_offset <= self.base_offset + RELATIVE_OFFSET_MAX:
+                    raise CorruptBatch(f"base offset {header.base_offset} does not belong here")
             except CorruptBatch as error:
                 raise self.damaged(self.damage_at(position, expected_offset, error.reason)) from None
             yield Located(position, header)

@@ -4,7 +4,8 @@ This is for the tools that look at directories which need not be ours, or whole:
 partition, one file that somebody has sent. Nothing is changed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from logstore.errors import InvalidArgument, NotADataDir
 from logstore.format import checkpoint, filename, producer_snapshot, properties, txn_index
 from logstore.format.filename import FileKind
 from logstore.storage import files
-from logstore.storage.topics import TOPICS_DIR
 
 
 class Kind(StrEnum):
@@ -82,11 +82,13 @@ class PartitionFiles(NamedTuple):
         return [file for file in self.files if file.kind is Kind.LOG]
 
     @property
-    def topic_partition(self) -> tuple[str, int] | None:
-        return filename.parse_partition_dir(self.directory.name)
+    def topic_partition(self) -> tuple[str, int]:
+        """By the directory's name; ``("", -1)`` for a name that says neither."""
+        return filename.parse_partition_dir(self.directory.name) or ("", -1)
 
 
-class Survey(NamedTuple):
+@dataclass(frozen=True)
+class Survey:
     """``data_dir`` is the data directory at or around the path, None where there is none to be seen. ``own_files`` are
     those of no partition. ``is_file``: the path is one file, which then is all there is."""
 
@@ -96,10 +98,9 @@ class Survey(NamedTuple):
     partitions: tuple[PartitionFiles, ...]
     is_file: bool
 
-    def __iter__(self) -> Iterator[KnownFile]:  # type: ignore[override]  # all files, rather than the fields
-        yield from self.own_files
-        for partition in self.partitions:
-            yield from partition.files
+    @property
+    def all_files(self) -> list[KnownFile]:
+        return [*self.own_files, *(file for partition in self.partitions for file in partition.files)]
 
 
 def identify(path: Path, size: int = 0) -> KnownFile | None:
@@ -117,23 +118,24 @@ def identify(path: Path, size: int = 0) -> KnownFile | None:
 
 
 def survey(path: Path) -> Survey:
-    """Look at a file, a partition's directory or a data directory. Raises NotADataDir, InvalidArgument for a file that
-    is of no known kind, StorageFailure."""
+    """Look at a file, a partition's directory or a data directory. Raises NotADataDir where there is no file of a known
+    kind, InvalidArgument for a file that is of none, StorageFailure."""
     entry = files.entry(path)
     if not entry.is_dir:
         return _survey_file(path, entry.size)
     entries = files.list_dir(path)
     own = _known_files(path, entries)
-    if any(file.kind in _PARTITION_KINDS or file.path.suffix == FileKind.LOG for file in own):
+    is_data_dir = any(entry.name == filename.META_PROPERTIES for entry in entries)  # whatever else was put there
+    if not is_data_dir and any(file.kind in _PARTITION_KINDS or file.path.suffix == FileKind.LOG for file in own):
         return Survey(path, data_dir_of(path), (), (PartitionFiles(path, own),), False)
-    if any(entry.name == TOPICS_DIR and entry.is_dir for entry in entries):
-        for topic in (path / TOPICS_DIR / name for name in files.dir_names(path / TOPICS_DIR)):
+    if any(entry.name == filename.TOPICS_DIR and entry.is_dir for entry in entries):
+        for topic in (path / filename.TOPICS_DIR / name for name in files.dir_names(path / filename.TOPICS_DIR)):
             own += _known_files(topic, files.list_dir(topic))
     names = [entry.name for entry in entries if entry.is_dir and filename.parse_partition_dir(entry.name)]
-    if not names and not own:
-        raise NotADataDir(str(path), "it holds neither partitions nor segments")
     partitions = [PartitionFiles(path / name, _known_files(path / name, files.list_dir(path / name))) for name in names]
-    partitions.sort(key=lambda partition: partition.topic_partition or ("", 0))
+    if not own and not any(partition.files for partition in partitions):  # a name such as dbus-1 says little
+        raise NotADataDir(str(path), "it holds neither partitions nor segments; name a directory that does")
+    partitions.sort(key=lambda partition: partition.topic_partition)
     return Survey(path, path, own, tuple(partitions), False)
 
 
@@ -154,10 +156,10 @@ def _survey_file(path: Path, size: int) -> Survey:
 def _known_files(directory: Path, entries: list[files.Entry]) -> tuple[KnownFile, ...]:
     found = [identify(directory / entry.name, entry.size) for entry in entries if not entry.is_dir]
     known = [file for file in found if file is not None and not file.is_leaving]
-    return tuple(sorted(known, key=lambda file: (file.kind not in _SEGMENT_KINDS, file.base_offset, file.path.name)))
+    return tuple(sorted(known, key=lambda file: (file.kind not in _SMALL_KINDS, file.base_offset, file.path.name)))
 
 
-_SEGMENT_KINDS = set(Kind) - {Kind.LOG, Kind.INDEX, Kind.TIME_INDEX, Kind.TXN_INDEX, Kind.SNAPSHOT}
+_SMALL_KINDS = set(Kind) - {Kind.LOG, Kind.INDEX, Kind.TIME_INDEX, Kind.TXN_INDEX, Kind.SNAPSHOT}
 
 
 def data_dir_of(partition_dir: Path) -> Path | None:

@@ -2,8 +2,9 @@
 
 A topic exists when its file does. Creating one makes the partitions' directories first and the file last; deleting one
 renames the file first, and the directories go after it. So a crash in the middle leaves either directories without
-a topic, which are removed as long as they are empty, or a file that says which directories must still go. (The topic
-is a directory's name because it may have 249 characters, which leaves a file's name no room for an ending.)
+a topic, which are removed where they hold nothing but what a creation makes, or a file that says which directories
+must still go. A directory with anything else in it is somebody's: it stays. (The topic is a directory's name because it
+may have 249 characters, which leaves a file's name no room for an ending.)
 """
 
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from logstore.config import INT_MAX, TopicConfig
+from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import CorruptCheckpoint, InvalidArgument, LogstoreError, NotADataDir
 from logstore.format import checkpoint, filename
 from logstore.format.properties import decode_properties, encode_properties
@@ -20,8 +21,7 @@ from logstore.storage import files
 
 logger = logging.getLogger("logstore.storage")
 
-TOPICS_DIR = "topics"
-TOPIC_PROPERTIES = "topic.properties"
+PARTITIONS_MAX = int(next(row.high for row in StoreConfig.rows() if row.name == "num.partitions"))  # of a topic
 _TOPIC_ID = "topic.id"
 _PARTITIONS = "partitions"
 
@@ -40,7 +40,7 @@ class Topics:
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._dir = data_dir / TOPICS_DIR
+        self._dir = data_dir / filename.TOPICS_DIR
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -51,8 +51,8 @@ class Topics:
         topics = (self._read(name) for name in files.dir_names(self._dir))
         return {topic.name: topic for topic in topics if topic is not None}
 
-    def _read(self, name: str) -> TopicDescription | None:
-        path = self._path(name)
+    def _read(self, name: str, path: Path | None = None) -> TopicDescription | None:
+        path = path or self._path(name)
         data = files.read_file(path)
         if data is None:
             return None  # not quite created, or deleted since it was listed
@@ -61,8 +61,7 @@ class Topics:
             properties = decode_properties(data)
             partitions = int(properties.pop(_PARTITIONS))
             topic_id = UUID(properties.pop(_TOPIC_ID))
-            if not 1 <= partitions <= INT_MAX:
-                raise ValueError(f"{partitions} partitions")
+            _check_partitions(partitions)
             return TopicDescription(name, topic_id, partitions, TopicConfig.parse(properties))
         except (LogstoreError, ValueError, KeyError) as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
@@ -71,10 +70,10 @@ class Topics:
             ) from None
 
     def _path(self, name: str) -> Path:
-        return self._dir / name / TOPIC_PROPERTIES
+        return self._dir / name / filename.TOPIC_PROPERTIES
 
     def _going_path(self, name: str) -> Path:
-        return self._dir / name / (TOPIC_PROPERTIES + filename.DELETED)
+        return self._dir / name / (filename.TOPIC_PROPERTIES + filename.DELETED)
 
     # ---------------------------------------------------------------------------------------------------- changing
 
@@ -116,24 +115,32 @@ class Topics:
 
     def finish_delete(self, name: str) -> list[Path]:
         """Rename the directories of a topic that was taken away, and return those: they are still to be removed."""
-        if not files.exists(self._going_path(name)):
+        going_path = self._going_path(name)
+        topic = self._read(name, going_path)
+        if topic is None:
             return []
-        files.sync_dir(self._dir / name)  # were the topic back after a crash, it would be without its records
+        files.sync_dir(going_path.parent)  # were the topic back after a crash, it would be without its records
         renamed = []
-        for directory in self._partition_dirs(name):
-            parsed = filename.parse_partition_dir(directory.name)
-            assert parsed is not None
-            renamed.append(self._data_dir / filename.deleted_dir(*parsed, uuid4().hex))
-            files.rename(directory, renamed[-1])
+        for directory in files.dir_names(self._data_dir):
+            partition = _own_partition(directory)
+            if partition is not None and partition[0] == name and partition[1] < topic.partitions:
+                renamed.append(self._data_dir / filename.deleted_dir(*partition, uuid4().hex))
+                files.rename(self._data_dir / directory, renamed[-1])
         files.sync_dir(self._data_dir)
-        files.unlink(self._going_path(name))
-        files.remove_dir(self._dir / name)
+        self._remove_topic_dir(going_path)
         return renamed
 
-    def _partition_dirs(self, topic: str) -> list[Path]:
-        names = files.dir_names(self._data_dir)
-        parsed = ((name, filename.parse_partition_dir(name)) for name in names)
-        return [self._data_dir / name for name, partition in parsed if partition and partition[0] == topic]
+    def _remove_topic_dir(self, going_path: Path) -> None:
+        """With what an interrupted change left in it. ``going_path`` goes last: by it a deletion is gone on with."""
+        directories = files.dir_names(going_path.parent)
+        for name in files.names(going_path.parent):
+            if name not in directories and name != going_path.name:
+                files.unlink(going_path.parent / name)
+        files.unlink(going_path)
+        if directories:
+            logger.warning("%s is not removed: it holds the directory %r", going_path.parent, directories[0])
+        else:
+            files.remove_dir(going_path.parent)
 
     def _make_partitions(self, topic: TopicDescription, first: int) -> None:
         for partition in range(first, topic.partitions):
@@ -169,21 +176,53 @@ class Topics:
             partition = filename.parse_partition_dir(name)
             if partition is None or (partition[0] in known and partition[1] < known[partition[0]].partitions):
                 continue
-            if any(entry.size for entry in files.list_dir(directory) if entry.name.endswith(".log")):
-                logger.warning("%s holds records of no topic: create the topic to have them, or remove it", directory)
-            else:  # a topic of this name may be created before it is removed
+            if _own_partition(name) is not None and _is_unfinished(directory):
+                # A topic of this name may be created before it is removed.
                 going.append(self._data_dir / filename.deleted_dir(*partition, uuid4().hex))
                 files.rename(directory, going[-1])
+            elif any(entry.size for entry in files.list_dir(directory) if entry.name.endswith(".log")):
+                logger.warning("%s holds records of no topic: create the topic to have them, or remove it", directory)
+            else:
+                logger.warning("%s is no topic's, and not an empty partition: it is left as it is", directory)
         return going
 
 
+def _own_partition(name: str) -> tuple[str, int] | None:
+    """The partition of a directory that we named. Kafka's spelling is only ever read."""
+    partition = filename.parse_partition_dir(name)
+    return partition if partition and filename.partition_dir(*partition) == name else None
+
+
+_CREATED_FILES = {
+    filename.PARTITION_METADATA,
+    filename.PARTITION_METADATA + files.TEMPORARY,
+    filename.LEADER_EPOCH_CHECKPOINT,
+    filename.snapshot_name(0),
+}
+_EMPTY_FILES = {filename.log_name(0), filename.index_name(0), filename.time_index_name(0)}
+
+
+def _is_unfinished(directory: Path) -> bool:
+    """Whether there is nothing in a directory but what a partition has that never had a record."""
+    entries = {entry.name: entry for entry in files.list_dir(directory)}
+    return all(
+        (entry := entries.get(name)) is not None
+        and not entry.is_dir
+        and (name in _CREATED_FILES or (name in _EMPTY_FILES and entry.size == 0))
+        for name in files.names(directory)
+    )
+
+
 def remove_partition_dir(directory: Path) -> None:
-    """Remove a deleted partition's directory and all files in it."""
-    for entry in files.list_dir(directory):
-        if entry.is_dir:
-            remove_partition_dir(directory / entry.name)
+    """Remove a deleted partition's directory and all that is in it. One that is gone already is no error."""
+    if not files.exists(directory):
+        return
+    directories = files.dir_names(directory)
+    for name in files.names(directory):
+        if name in directories:
+            remove_partition_dir(directory / name)
         else:
-            files.unlink(directory / entry.name)
+            files.unlink(directory / name)
     files.remove_dir(directory)
 
 
@@ -206,5 +245,5 @@ def topic_of_directories(data_dir: Path) -> dict[str, TopicDescription]:
 
 
 def _check_partitions(partitions: int) -> None:
-    if type(partitions) is not int or partitions < 1:
-        raise InvalidArgument("partitions", partitions, "a topic has at least 1")
+    if type(partitions) is not int or not 1 <= partitions <= PARTITIONS_MAX:
+        raise InvalidArgument("partitions", partitions, f"a topic has 1 to {PARTITIONS_MAX}")

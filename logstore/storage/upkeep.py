@@ -7,12 +7,13 @@ partition is logged and tried again at its next turn; it never stops the others.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from logstore.config import LONG_MAX
 from logstore.errors import LogstoreError
 from logstore.storage.compaction import compact_if_due
+from logstore.storage.compaction_plan import plan_log
 from logstore.storage.partition import PartitionLog
 from logstore.storage.retention import age_limit_ms
 
@@ -28,8 +29,11 @@ class _Duty(NamedTuple):
     run: Callable[["DataDir"], None]
 
 
-def _each(data_dir: "DataDir", what: str, run: Callable[[PartitionLog, tuple[str, int]], object]) -> None:
-    for key, log in data_dir.logs():
+_Logs = Iterable[tuple[tuple[str, int], PartitionLog]]
+
+
+def _each(logs: _Logs, what: str, run: Callable[[PartitionLog, tuple[str, int]], object]) -> None:
+    for key, log in logs:
         if log.offline_reason is None:
             try:
                 run(log, key)
@@ -49,7 +53,7 @@ def flush_due(data_dir: "DataDir") -> None:
         ):
             log.flush()
 
-    _each(data_dir, "flush", flush)
+    _each(data_dir.logs(), "flush", flush)
 
 
 def checkpoint(data_dir: "DataDir") -> None:
@@ -59,7 +63,7 @@ def checkpoint(data_dir: "DataDir") -> None:
         if log.log_end_offset > log.recovery_point:
             log.checkpoint()
 
-    _each(data_dir, "checkpoint", sync)
+    _each(data_dir.logs(), "checkpoint", sync)
     data_dir.save_offsets()
 
 
@@ -76,20 +80,28 @@ def retain(data_dir: "DataDir") -> None:
         idle_ms = data_dir.config.producer_id_expiration_ms
         log.expire_producers(data_dir.retention_clock.now_ms(idle_ms), idle_ms)
 
-    _each(data_dir, "retention", apply)
+    _each(data_dir.logs(), "retention", apply)
     data_dir.save_offsets()
 
 
 def compact(data_dir: "DataDir") -> None:
-    """Compact the logs that are dirty enough; what is not finished when the directory is to be closed is dropped."""
+    """Compact the logs that are dirty enough, the dirtiest first; what is not finished when the directory is to be
+    closed is dropped."""
+    ratios: dict[tuple[str, int], float] = {}
+
+    def rate(log: PartitionLog, key: tuple[str, int]) -> None:
+        if log.config.compacts and not log.compaction_met_damage:
+            ratios[key] = plan_log(log, data_dir.cleaner_offsets.get(key, 0)).dirty_ratio
 
     def clean(log: PartitionLog, key: tuple[str, int]) -> None:
-        if log.config.compacts:
-            result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
-            if result is not None:
-                data_dir.save_cleaner_offset(key, result.cleaned_offset)
+        result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
+        if result is not None:
+            data_dir.save_cleaner_offset(key, result.cleaned_offset)
 
-    _each(data_dir, "compaction", clean)
+    logs = data_dir.logs()
+    _each(logs, "compaction", rate)
+    rated = [(key, log) for key, log in logs if key in ratios]
+    _each(sorted(rated, key=lambda item: ratios[item[0]], reverse=True), "compaction", clean)
 
 
 def remove_deleted(data_dir: "DataDir") -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from logstore.config import INT_MAX
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, StorageFailure
 from logstore.format import checkpoint, filename
-from logstore.format.batch import CONTROL_TYPES, RecordBatch, decode_marker
+from logstore.format.batch import RecordBatch, control_type
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.index import OffsetIndex, SparseIndex, TimeIndex
@@ -68,10 +68,13 @@ def verify(found: Survey, tally: Tally, progress: Callable[[int], None] = lambda
     limits = _checkpointed(found) if not found.is_file else {}
     for partition in found.partitions:
         end_offset = yield from _verify_partition(partition, found.is_file, tally, progress)
-        for path, what, offset in limits.get(partition.topic_partition or ("", -1), ()):
-            if end_offset is not None and offset > end_offset:
-                reason = f"{partition.directory.name} has the {what} {offset}, but its log ends at {end_offset}"
-                yield Finding(path, 0, reason, first_offset=end_offset, last_offset=offset - 1)
+        for limit in limits.get(partition.topic_partition, ()):
+            yield from _check_limit(limit, partition.directory, end_offset)
+    if found.data_dir is not None:
+        topics, present = _topics(found), {partition.topic_partition for partition in found.partitions}
+        for topic, number in [key for key in limits if key[0] in topics and key not in present]:
+            for limit in limits[topic, number]:
+                yield from _check_limit(limit, found.data_dir / filename.partition_dir(topic, number), None)
 
 
 def check_records(batch: RecordBatch) -> int:
@@ -89,10 +92,7 @@ def check_records(batch: RecordBatch) -> int:
             raise CorruptBatch("the records' offsets do not increase")
     if header.is_control:
         for record in batch.records():
-            if record.key is None or len(record.key) < 4:
-                raise CorruptBatch("a control record's key is too short")
-            if int.from_bytes(record.key[2:4], "big") in CONTROL_TYPES:  # Kafka has more, for topics of its own
-                decode_marker(record)
+            control_type(record)
     return len(offsets)
 
 
@@ -102,6 +102,10 @@ def check_records(batch: RecordBatch) -> int:
 def _verify_small(file: KnownFile, tally: Tally, progress: Callable[[int], None]) -> Iterator[Finding]:
     if file.kind is Kind.LOG:  # a snapshot of Kafka's metadata
         yield from _verify_log(file, {}, True, tally, progress)
+        return
+    if file.kind in _INDEXES:
+        yield from _check_for(file, tally, progress)
+        yield Finding(file.path, 0, _STRAY, Severity.NOTE)
         return
     tally.files += 1
     tally.size += file.size
@@ -123,9 +127,17 @@ def unreadable(path: Path, error: StorageFailure) -> Finding:
     return Finding(path, 0, f"cannot {error.operation}: {error.reason}")
 
 
-def _checkpointed(found: Survey) -> dict[tuple[str, int], list[tuple[Path, str, int]]]:
-    """By partition: the offsets that its log must reach, what they are, and the file that says so."""
-    limits: dict[tuple[str, int], list[tuple[Path, str, int]]] = {}
+class _Limit(NamedTuple):
+    """An offset that a log must reach: what it is, and the file that says so."""
+
+    path: Path
+    what: str
+    offset: int
+
+
+def _checkpointed(found: Survey) -> dict[tuple[str, int], list[_Limit]]:
+    """What checkpoints say, by partition."""
+    limits: dict[tuple[str, int], list[_Limit]] = {}
     if found.data_dir is None:
         return limits
     names = {
@@ -136,12 +148,36 @@ def _checkpointed(found: Survey) -> dict[tuple[str, int], list[tuple[Path, str, 
         path = found.data_dir / name
         with contextlib.suppress(CorruptData, StorageFailure):  # reported where the file itself is checked
             for key, offset in checkpoint.decode_offsets(files.read_file(path) or b"").items():
-                limits.setdefault(key, []).append((path, what, offset))
+                limits.setdefault(key, []).append(_Limit(path, what, offset))
     return limits
+
+
+def _topics(found: Survey) -> set[str]:
+    """The topics that a whole data directory says it has; Kafka's says nothing."""
+    return {file.path.parent.name for file in found.own_files if file.path.name == filename.TOPIC_PROPERTIES}
+
+
+def _check_limit(limit: _Limit, directory: Path, end_offset: int | None) -> Iterator[Finding]:
+    """``end_offset``: the log's, None where there is none."""
+    if limit.offset <= (end_offset or 0):
+        return
+    if end_offset is not None:
+        end = f"its log ends at {end_offset}"
+    elif _has_log(directory):  # begun since the directory was looked at
+        return
+    else:
+        end = "it has no log"
+    reason = f"{directory.name} has the {limit.what} {limit.offset}, but {end}"
+    yield Finding(limit.path, 0, reason, first_offset=end_offset or 0, last_offset=limit.offset - 1)
+
+
+def _has_log(directory: Path) -> bool:
+    return files.exists(directory) and any(entry.name.endswith(".log") for entry in files.list_dir(directory))
 
 
 # ---------------------------------------------------------------------------------------------------------- partitions
 
+_STRAY = "it belongs to no log"
 _INDEXES: dict[Kind, tuple[type[SparseIndex], type[IndexCheck], Callable[[int], str]]] = {
     Kind.INDEX: (OffsetIndex, OffsetIndexCheck, filename.index_name),
     Kind.TIME_INDEX: (TimeIndex, TimeIndexCheck, filename.time_index_name),
@@ -170,7 +206,7 @@ def _verify_partition(
             checks[kinds[kind].path] = yield from _check_for(kinds[kind], tally, progress)
         if Kind.LOG not in kinds:
             if not is_file:
-                yield from (Finding(path, 0, "it belongs to no log", Severity.NOTE) for path in checks)
+                yield from (Finding(path, 0, _STRAY, Severity.NOTE) for path in checks)
             continue
         if end_offset is not None and base_offset < end_offset:
             reason = f"the segment begins at offset {base_offset}, but the one before it ends at {end_offset}"

@@ -349,3 +349,42 @@ def test_every_command_has_help_with_an_example_and_json_and_data(name: list[str
 def test_unknown_commands_are_answered_with_the_known_ones() -> None:
     assert "dump, verify" in run("frobnicate", status=2).stderr
     assert "dump" in run("--help").stdout
+
+
+def test_the_first_help_has_an_example_too() -> None:
+    text = run("--help").stdout
+    assert "Example:\n" in text
+    assert "logstore produce" in text
+
+
+@pytest.mark.parametrize("name", ["dump", "verify", "stats", "salvage", "reindex"])
+def test_a_directory_that_only_looks_as_if_it_had_partitions_is_an_error_that_names_it(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "etc" / "dbus-1").mkdir(parents=True)
+    (tmp_path / "etc" / "dbus-1" / "session.conf").write_text("x")
+    said = run(name, tmp_path / "etc", status=2).stderr
+    assert f"{tmp_path / 'etc'} is not" in said
+    assert "neither partitions nor segments" in said
+
+
+@pytest.mark.parametrize("kind", ["index", "timeindex", "log", "snapshot"])
+@pytest.mark.parametrize("place", [".", "topics/c"])
+def test_a_segments_file_where_none_belongs_hides_nothing(data: Path, place: str, kind: str) -> None:
+    (data / place).mkdir(exist_ok=True)
+    (data / place / f"{0:020}.{kind}").write_bytes(b"")
+    assert rows("verify", data, status=int(kind == "snapshot"))[-1]["records"] == 400
+    assert len(of_type(rows("dump", data, status=int(kind == "snapshot")), "batch")) == 40
+
+
+@pytest.mark.parametrize("lost", ["logs", "directory"])
+def test_a_log_that_is_gone_altogether_is_damage_of_its_checkpoint(data: Path, lost: str) -> None:
+    for path in sorted((data / "t_0").iterdir()):
+        if lost == "directory" or path.suffix in (".log", ".index", ".timeindex"):
+            path.unlink()
+    if lost == "directory":
+        (data / "t_0").rmdir()
+    found = [row for row in rows("verify", data, status=1) if row.get("severity") == "damage"]
+    assert [row["path"] for row in found] == [str(data / "recovery-point-offset-checkpoint")]
+    assert found[0]["reason"] == "t_0 has the recovery point 400, but it has no log"
+    assert (found[0]["first_offset"], found[0]["last_offset"]) == (0, 399)

@@ -1,8 +1,10 @@
 """Lines in, the same lines out: through files, pipes, keys, codecs, templates and live writers."""
 
+import io
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import time
@@ -12,7 +14,9 @@ import pytest
 
 import logstore
 from cli import command, environment, run, spawn
+from logstore.cli.produce import _batches
 from logstore.client.partitioner import partition_for_key
+from logstore.errors import InvalidRecord
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -247,7 +251,7 @@ def test_a_gap_is_told_and_passed_over_and_damage_stops_the_reader_unless_it_is_
     assert stopped.stdout == "record 0\nrecord 1\n"
     assert str(log) in stopped.stderr
     assert "salvage" in stopped.stderr
-    skipped = run("consume", "t", "--data", tmp_path, "--skip-damage")
+    skipped = run("consume", "t", "--data", tmp_path, "--skip-damage", status=1)
     assert skipped.stdout == "record 0\nrecord 1\nrecord 3\nrecord 4\n"
     run("salvage", "--data", tmp_path, "--write")
     salvaged = run("consume", "t", "--data", tmp_path)
@@ -273,3 +277,59 @@ def test_the_data_directory_comes_from_the_environment_or_is_data(tmp_path: Path
         check=False,
     )
     assert process.stdout == b"a\n"
+
+
+def test_a_missing_data_directory_is_named_with_its_remedy(tmp_path: Path) -> None:
+    for args in (
+        ["consume", "t"],
+        ["topic", "describe", "t"],
+        ["topic", "delete", "t"],
+        ["verify"],
+        ["stats"],
+        ["dump"],
+    ):
+        said = run(*args, "--data", tmp_path / "none", status=2).stderr
+        assert f"{tmp_path / 'none'} is not" in said
+        assert "logstore topic create" in said
+        assert "--data" in said
+
+
+def test_one_partition_is_no_partitions(tmp_path: Path) -> None:
+    assert "with 1 partition\n" in run("produce", "t", "--data", tmp_path, stdin=b"a\n").stderr
+    assert "has 1 partition, not 2" in run("produce", "t", "--data", tmp_path, "--partitions", 2, stdin=b"b\n").stderr
+
+
+@pytest.mark.parametrize("size", [500, 300_000])
+def test_a_keyed_line_that_is_too_long_is_named_and_all_lines_before_it_are_stored(tmp_path: Path, size: int) -> None:
+    run("topic", "create", "t", "--partitions", 5, "--data", tmp_path, "--set", "max.message.bytes=200")
+    keys = [b"key-%d" % number for number in range(20)]
+    lines = [key + b"=v" for key in keys]
+    for bad in (13, 16):
+        lines[bad] += b"x" * size
+    assert partition_for_key(keys[13], 5) != partition_for_key(keys[16], 5)
+    result = run("produce", "t", "--data", tmp_path, "--key-separator", "=", stdin=b"\n".join(lines), status=2)
+    assert "line 14 is too long" in result.stderr
+    stored = run("consume", "t", "--data", tmp_path, "--format", "{key}\\n").stdout_bytes.split()
+    assert set(keys[:13]) <= set(stored)
+    assert keys[13] not in stored
+
+
+def test_a_line_that_never_ends_is_named() -> None:
+    read = _batches(io.BytesIO(b"a\nb\n" + b"x" * 1000), batch_size=10, line_size_max=100)
+    with pytest.raises(InvalidRecord, match="line 3 is longer than 100 bytes"):
+        list(read)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_output_is_no_error_and_no_file_takes_its_place(tmp_path: Path, closed: str) -> None:
+    run("produce", "t", "--data", tmp_path, stdin=b"a\nb\n")
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    for args in (["consume", "t"], ["consume", "t", "--json"], ["verify", "--json"], ["verify"], ["topic", "list"]):
+        line = f"{shlex.join(command(*args, '--data', tmp_path))} {closed}"
+        result = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, timeout=60, check=False)
+        assert (result.returncode, result.stderr) == (0, b""), args
+    assert {path: path.read_bytes() for path in before} == before
+    line = f"{shlex.join(command('consume', 'nope', '--data', tmp_path))} {closed}"
+    result = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert b"Traceback" not in result.stderr

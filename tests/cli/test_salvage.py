@@ -1,6 +1,8 @@
 """Salvage: good batches stay as they were, bad bytes are kept aside, and what is lost is said by a gap."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 import logstore
 from cli import run
-from logstore.errors import OffsetGap, StorageFailure
+from logstore.errors import DataDirLocked, OffsetGap, StorageFailure
 from logstore.format.batch import RecordBatch
 from logstore.storage import files
 from logstore.storage.partition import PartitionLog
@@ -210,3 +212,69 @@ def test_a_crash_at_any_step_loses_no_good_batch_and_can_be_gone_on_from(
 
 def test_one_file_alone_is_not_salvaged(data: Path) -> None:
     assert "name the partition's directory" in run("salvage", logs(data)[0], status=2).stderr
+
+
+def index_entries(data: Path) -> list[int]:
+    return [path.stat().st_size for path in sorted((data / "t_0").glob("*.index"))]
+
+
+def test_indexes_get_the_topics_own_interval(data: Path) -> None:
+    before = index_entries(data)
+    assert min(before) > 8
+    for path in (data / "t_0").glob("*.index"):
+        path.write_bytes(b"")
+    run("reindex", data)
+    assert index_entries(data) == before
+    damage(logs(data)[1], 9)
+    run("salvage", data, "--write")
+    assert index_entries(data)[1] >= before[1] - 8
+    run("verify", data)
+
+
+def test_a_topic_whose_settings_cannot_be_read_is_salvaged_all_the_same(data: Path) -> None:
+    good = damage(logs(data)[1], 3)
+    (data / "topics" / "t" / "topic.properties").write_bytes(b"nonsense")
+    assert "warning: " in run("salvage", data, "--write").stderr
+    assert batches(logs(data)[1]) == good
+
+
+_HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what Java's FileChannel.tryLock does
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the two kinds of locks are one")
+def test_a_directory_that_a_live_kafka_holds_is_left_alone(data: Path) -> None:
+    damage(logs(data)[1], 3)
+    (data / "meta.properties").write_text("version=1\nnode.id=1\n")  # Kafka's
+    (data / ".lock").write_text("not to be touched")
+    before = {path: path.read_bytes() for path in sorted(data.rglob("*")) if path.is_file()}
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(data / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        for args in (["salvage", "--write"], ["reindex"]):
+            for path in (data, data / "t_0"):
+                assert "is open in another process" in run(*args, path, status=2).stderr
+        holder.communicate(timeout=30)
+    assert {path: path.read_bytes() for path in before} == before
+    run("salvage", "--write", data)
+    run("reindex", data)
+    assert (data / ".lock").read_text() == "not to be touched"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the two kinds of locks are one")
+def test_kafka_cannot_open_a_directory_that_we_hold_whatever_else_we_close(data: Path) -> None:
+    hold = [sys.executable, "-c", _HOLD, str(data / ".lock")]
+    with logstore.open(data):
+        with pytest.raises(DataDirLocked):
+            logstore.open(data)
+        (data / ".lock").read_bytes()
+        refused = subprocess.run(hold, input=b"", capture_output=True, timeout=30, check=False)
+        assert b"BlockingIOError" in refused.stderr
+    assert subprocess.run(hold, input=b"", capture_output=True, timeout=30, check=False).returncode == 0

@@ -36,7 +36,7 @@ def test_a_topic_is_created_listed_described_altered_and_deleted(tmp_path: Path)
     assert "retention.ms=604800000" in text
     assert "4 partitions" in text
 
-    run("topic", "delete", "orders", "--data", tmp_path)
+    run("topic", "delete", "orders", "--yes", "--data", tmp_path)
     assert run("topic", "list", "--data", tmp_path).stdout == "there are no topics\n"
     assert "no topic 'orders'" in run("topic", "describe", "orders", "--data", tmp_path, status=2).stderr
 
@@ -46,7 +46,7 @@ def test_a_topic_is_created_listed_described_altered_and_deleted(tmp_path: Path)
     [
         (["create", "bad name"], "is not a topic name"),
         (["create", "t"], "already exists"),
-        (["create", "u", "--partitions", "0"], "at least 1"),
+        (["create", "u", "--partitions", "0"], "a topic has 1 to"),
         (["create", "u", "--set", "retention.ms"], "NAME=VALUE"),
         (["create", "u", "--set", "retention.ms=soon"], "retention.ms"),
         (["create", "u", "--set", "retentoin.ms=1"], "did you mean retention.ms"),
@@ -81,3 +81,10 @@ def test_retention_says_for_each_segment_why_it_stays_and_when_it_goes(tmp_path:
     assert all(row["due_ms"] is not None and "retention.ms=3600000" in row["why"] for row in rows[:1])
     assert "within retention.ms=3600000" in run("retention", "explain", "t", "--data", tmp_path).stdout
     run("retention", "explain", "u", "--data", tmp_path, status=2)
+
+
+def test_a_topic_is_not_deleted_unasked_where_there_is_nobody_to_ask(tmp_path: Path) -> None:
+    run("produce", "t", "--data", tmp_path, stdin=b"a\n")
+    assert "--yes" in run("topic", "delete", "t", "--data", tmp_path, stdin=b"y\n", status=2).stderr
+    assert run("consume", "t", "--data", tmp_path).stdout == "a\n"
+    run("topic", "delete", "t", "--yes", "--data", tmp_path)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatchBuilder as KafkaPythonBuilder
 from kafka.record.memory_records import MemoryRecords as KafkaPythonRecords
 
-from logstore.errors import CorruptBatch, InvalidRecord, LogstoreError, UnsupportedMagic
+from batches import compacted_batch
+from logstore.errors import CorruptBatch, InvalidRecord, LogstoreError, RecordTooLarge, UnsupportedMagic
 from logstore.format.batch import (
     CONTROL,
     CRC_START,
@@ -28,6 +29,7 @@ from logstore.format.batch import (
     BatchHeader,
     RecordBatch,
     batches,
+    control_type,
     decode_marker,
     encode_batch,
     encode_marker,
@@ -37,7 +39,7 @@ from logstore.format.batch import (
     restamp,
 )
 from logstore.format.checksum import crc32c_portable
-from logstore.format.compression import Compression
+from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
 from logstore.format.record import Record
 
 COMPRESSIONS = list(Compression)
@@ -55,13 +57,12 @@ GOLDEN = [
             "headers": [(("h", b"x"),), ()],
             "timestamps_ms": [NOW, NOW - 1],
             "base_offset": 66,
-            "partition_leader_epoch": 3,
             "attributes": TRANSACTIONAL,
             "producer_id": 4711,
             "producer_epoch": 2,
             "base_sequence": 9,
         },
-        """0000000000000042 00000045 00000003 02 f3351834 0010 00000001 0000018bcfe56800 0000018bcfe56800
+        """0000000000000042 00000045 ffffffff 02 f3351834 0010 00000001 0000018bcfe56800 0000018bcfe56800
         0000000000001267 0002 00000009 00000002 18 00 00 00 026b 0276 02 0268 0278 0c 00 01 02 01 01 00""",
     ),
 ]
@@ -207,31 +208,64 @@ def test_a_batch_can_be_recompressed_and_keeps_the_rest(source: Compression, tar
 
 def test_a_compacted_batch_has_holes_a_last_offset_and_a_delete_horizon() -> None:
     batch = RecordBatch.at(
-        encode_batch(
+        compacted_batch(
             [b"x", None],
+            [2, 7],
             keys=[b"a", b"b"],
             timestamps_ms=[NOW, NOW + 5],
-            offset_deltas=[2, 7],
             last_offset_delta=9,
-            base_timestamp_ms=NOW + 1000,
+            base_timestamp=NOW + 1000,
             base_offset=100,
+            leader_epoch=3,
             attributes=DELETE_HORIZON,
         )
     )
+    assert batch.header.partition_leader_epoch == 3
     assert batch.header.next_offset == 110 and batch.header.record_count == 2
     assert batch.header.delete_horizon_ms == NOW + 1000
     assert [record[:2] for record in batch.records()] == [(102, NOW), (107, NOW + 5)]
 
 
 def test_a_batch_that_compaction_emptied_keeps_its_offsets() -> None:
-    batch = RecordBatch.at(encode_batch([], timestamps_ms=[], last_offset_delta=4, base_offset=10))
+    batch = RecordBatch.at(compacted_batch([], [], timestamps_ms=[], last_offset_delta=4, base_offset=10))
     assert batch.header.next_offset == 15 and batch.records() == []
 
 
-def test_an_empty_batch_that_says_no_last_offset_is_refused() -> None:
-    for columns in ({}, {"offset_deltas": []}):
-        with pytest.raises(InvalidRecord):
-            encode_batch([], timestamps_ms=NOW, **columns)
+@pytest.mark.parametrize("timestamps", [NOW, []])
+def test_a_batch_without_records_is_refused(timestamps: Any) -> None:
+    with pytest.raises(InvalidRecord, match="needs a record"):
+        encode_batch([], timestamps_ms=timestamps)
+
+
+COMPRESSORS = [compression for compression in COMPRESSIONS if compression]
+
+
+@pytest.mark.parametrize("compression", COMPRESSORS)
+def test_records_that_could_not_be_decompressed_again_are_not_compressed(
+    compression: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = RecordBatch.at(encode_batch([b"v" * 3000], timestamps_ms=NOW))
+    size = plain.header.size - HEADER_SIZE
+    monkeypatch.setattr("logstore.format.compression.DECOMPRESSED_SIZE_MAX", size)
+    for batch in (
+        recompress(plain, compression),
+        RecordBatch.at(encode_batch([b"v" * 3000], timestamps_ms=NOW, compression=compression)),
+    ):
+        assert batch.header.size < 1000 and batch.records() == plain.records()
+    monkeypatch.setattr("logstore.format.compression.DECOMPRESSED_SIZE_MAX", size - 1)
+    with pytest.raises(RecordTooLarge, match=f"{size} bytes of records are over the limit of {size - 1}"):
+        encode_batch([b"v" * 3000], timestamps_ms=NOW, compression=compression)
+    with pytest.raises(RecordTooLarge, match=f"{size} bytes of records are over the limit of {size - 1}"):
+        recompress(plain, compression)
+    assert recompress(plain, Compression.NONE) is plain
+
+
+def test_what_zstd_shrinks_to_nothing_is_still_held_to_the_limit() -> None:
+    value = bytes(DECOMPRESSED_SIZE_MAX - 100)
+    stored = encode_batch([value], timestamps_ms=NOW, compression=Compression.ZSTD)
+    assert len(stored) < 10_000 and RecordBatch.at(stored).records()[0].value == value
+    with pytest.raises(RecordTooLarge):
+        encode_batch([value, bytes(100)], timestamps_ms=NOW, compression=Compression.ZSTD)
 
 
 @pytest.mark.parametrize(("control_type", "epoch"), [(0, 0), (1, 7), (1, 2**31 - 1)])
@@ -242,18 +276,27 @@ def test_a_transaction_marker_survives(control_type: int, epoch: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [(None, b"123456"), (b"1234", None), (b"123", b"123456"), (b"1234", b"12345")]
+    ("key", "value"), [(None, b"123456"), (b"\0\0\0\1", None), (b"123", b"123456"), (b"\0\0\0\1", b"12345")]
 )
 def test_a_marker_that_is_too_short_is_corrupt(key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(CorruptBatch):
         decode_marker(Record(0, 0, key, value))
+    with pytest.raises(CorruptBatch):
+        control_type(Record(0, 0, key, value))
+
+
+def test_a_control_record_is_an_abort_a_commit_or_not_for_transactions() -> None:
+    assert [control_type(Record(0, 0, *encode_marker(number, 7))) for number in range(-1, 4)] == [
+        *(None, "ABORT", "COMMIT", None, None)
+    ]
+    assert control_type(Record(0, 0, b"\0\0\0\2", None)) is None  # Kafka's own say what they like
 
 
 # --------------------------------------------------------------------------------------------------------- wrong use
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
-    for column in ({"keys": [b"k"]}, {"headers": [()] * 3}, {"offset_deltas": [0]}, {"timestamps_ms": [1]}):
+    for column in ({"keys": [b"k"]}, {"headers": [()] * 3}, {"timestamps_ms": [1]}):
         with pytest.raises(InvalidRecord, match="2 values came with"):
             encode_batch([b"a", b"b"], **{"timestamps_ms": NOW, **column})
 
@@ -529,6 +572,6 @@ def test_records_from_an_offset_are_those_at_and_behind_it(compression: Compress
 
 
 def test_records_from_an_offset_in_a_batch_with_holes() -> None:
-    data = encode_batch([b"a", b"b"], timestamps_ms=5, base_offset=10, offset_deltas=[2, 7], last_offset_delta=9)
+    data = compacted_batch([b"a", b"b"], [2, 7], timestamps_ms=[5, 5], base_offset=10, last_offset_delta=9)
     batch = RecordBatch.at(data)
     assert [[record.offset for record in batch.records_from(offset)] for offset in (12, 13, 18)] == [[12, 17], [17], []]

@@ -28,8 +28,8 @@ GOLDEN = [
     (
         encode_offsets,
         decode_offsets,
-        {("__consumer_offsets", 49): 0, ("orders", 0): 4711, ("orders", 10): 2**63 - 1},
-        (KAFKA / "replication-offset-checkpoint").read_bytes(),
+        {("__consumer_offsets", 49): 0, ("orders", 0): 4711, ("orders", 10): 2**63 - 2**32},
+        (KAFKA / "replication-offset-checkpoint").read_bytes().replace(b"9223372036854775807", b"9223372032559808512"),
     ),
     (encode_offsets, decode_offsets, {}, b"0\n0\n"),
     (encode_offsets, decode_offsets, {("a-b_c.d", 2**31 - 1): 7}, b"0\n1\na-b_c.d 2147483647 7\n"),
@@ -44,6 +44,12 @@ GOLDEN = [
         (KAFKA / "partition.metadata").read_bytes(),
     ),
 ]
+
+
+def test_an_offset_that_no_log_can_have_reached_is_corrupt() -> None:
+    data = (KAFKA / "replication-offset-checkpoint").read_bytes()
+    with pytest.raises(CorruptCheckpoint, match="line 5: 9223372036854775807 is over 9223372032559808512"):
+        decode_offsets(data)
 
 
 @pytest.mark.parametrize(("encode", "decode", "value", "golden"), GOLDEN)
@@ -98,7 +104,9 @@ def test_a_file_that_is_nothing_of_the_kind_is_corrupt(decode: Decode, data: byt
         (b"0\n1\n1 2.0\n", "line 3"),
         (b"0\n2\n1 2\n1 \xd9\xa3\n", "line 4"),
         (b"0\n2\n1 2\n1 \xff\n", "line 4: not UTF-8"),
-        (b"0\n1\n0 9223372036854775808\n", "line 3: 9223372036854775808 is over 9223372036854775807"),
+        (b"0\n1\n0 9223372036854775808\n", "line 3: 9223372036854775808 is over 9223372032559808512"),
+        (b"0\n1\n0 9223372032559808513\n", "line 3: 9223372032559808513 is over 9223372032559808512"),
+        (b"0\n1\n0 9000000000000000000\n0 1\n", "the count is 1"),
     ],
 )
 def test_damaged_rows_are_corrupt_at_their_line(data: bytes, reason: str) -> None:
@@ -177,14 +185,14 @@ def test_partition_metadata_may_go_on(data: bytes) -> None:
 
 
 TOPICS = st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=30)
-INT32, INT64 = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)
+INT32, OFFSET = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 2**32)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.dictionaries(st.tuples(TOPICS, INT32), INT64, max_size=10),
-    st.lists(st.tuples(INT32, INT64), max_size=10),
-    st.lists(st.tuples(INT64, INT64).map(lambda gap: (min(gap), max(gap))), max_size=10),
+    st.dictionaries(st.tuples(TOPICS, INT32), OFFSET, max_size=10),
+    st.lists(st.tuples(INT32, OFFSET), max_size=10),
+    st.lists(st.tuples(OFFSET, OFFSET).map(lambda gap: (min(gap), max(gap))), max_size=10),
     st.uuids(),
 )
 def test_every_value_comes_back(

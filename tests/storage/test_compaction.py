@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import isfunction
 from pathlib import Path
+from struct import pack_into
 from typing import Any
 
 import pytest
@@ -17,13 +18,16 @@ from logstore.config import LONG_MAX, StoreConfig, TopicConfig
 from logstore.errors import Closed, DiskFull, PartitionOffline
 from logstore.format.batch import (
     CONTROL,
+    CRC_START,
     DELETE_HORIZON,
     HEADER_SIZE,
     TRANSACTIONAL,
     BatchHeader,
+    batches,
     encode_batch,
     encode_marker,
 )
+from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
 from logstore.format.record import Record
 from logstore.storage import files
@@ -622,6 +626,39 @@ def test_a_damaged_group_is_left_and_reported_and_keeps_later_tombstones(tmp_pat
     keyed.roll()
     keyed.compact()
     assert [key for _, key, _ in keyed.pairs()] == [b"x", b"c", b"pad", b"z"]
+
+
+def test_records_that_cannot_be_read_are_reported_at_their_batch_in_the_file(tmp_path: Path) -> None:
+    keyed = Keyed(tmp_path)
+    keyed.put((b"a", b"1"))
+    base = keyed.put((b"a", b"2"), (b"b", b"1"))
+    keyed.put((b"a", b"3"))
+    keyed.roll()
+    path = keyed.log.view.segments[0].path
+    data = bytearray(path.read_bytes())
+    batch = list(batches(data))[1]
+    data[batch.position + HEADER_SIZE] ^= 0xFF  # a record's length, under a CRC that is right
+    pack_into(
+        ">I", data, batch.position + 17, crc32c(data[batch.position + CRC_START : batch.position + batch.header.size])
+    )
+    path.write_bytes(data)
+    (found,) = keyed.compact().damages
+    assert (found.path, found.position) == (str(path), batch.position)
+    assert found.reason.startswith(f"the records of offsets {base} to {base + 1}: ")
+
+
+@pytest.mark.parametrize("compression", [Compression.ZSTD, Compression.GZIP])
+def test_a_horizon_is_not_set_where_the_records_would_grow_beyond_what_can_be_decompressed(
+    keyed: Keyed, compression: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed.put((b"gone", b"1"), (b"gone", None), (b"other", b"2"), compression=compression)
+    keyed.put((b"pad", b"3"))
+    keyed.roll()
+    monkeypatch.setattr("logstore.format.compression.DECOMPRESSED_SIZE_MAX", 24)  # what stays, to the byte
+    keyed.compact()
+    keyed.check()
+    assert [key for _, key, _ in keyed.pairs()] == [b"gone", b"other", b"pad"]
+    assert keyed.headers()[0].delete_horizon_ms is None and keyed.headers()[0].compression is compression
 
 
 # ------------------------------------------------------------------------------------------------------------ crashes

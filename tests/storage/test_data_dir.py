@@ -16,7 +16,7 @@ from logstore.config import StoreConfig
 from logstore.format import checkpoint, filename
 from logstore.format.properties import encode_properties
 from logstore.storage import files
-from logstore.storage.data_dir import DataDir
+from logstore.storage.data_dir import DataDir, take_lock
 
 MARKER = filename.CLEAN_SHUTDOWN
 CHECKPOINTS = [filename.RECOVERY_POINT_CHECKPOINT, filename.LOG_START_OFFSET_CHECKPOINT]
@@ -455,3 +455,136 @@ def test_three_hundred_partitions_live_within_128_descriptors(end: str, tmp_path
     )
     done = python(check, tmp_path, end)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def points(path: Path, name: str = CHECKPOINTS[0]) -> dict[tuple[str, int], int]:
+    return checkpoint.decode_offsets((path / name).read_bytes())
+
+
+def test_a_new_topic_of_fewer_partitions_leaves_nothing_of_the_old_ones_to_those_added_later(tmp_path: Path) -> None:
+    fill(tmp_path, partitions=3)
+    with logstore.open(tmp_path) as store:
+        store.advance_log_start("t", 2, 15)
+    saved = {name: (tmp_path / name).read_bytes() for name in CHECKPOINTS}
+    with logstore.open(tmp_path) as store:
+        store.delete_topic("t")
+    for name, data in saved.items():
+        (tmp_path / name).write_bytes(data)
+    with logstore.open(tmp_path) as store:
+        store.create_topic("t", 1)
+        assert set(points(tmp_path)) <= {("t", 0)}
+        store.alter_topic("t", partitions=3)
+        assert store.log("t", 2).append([b"x"]).base_offset == 0
+    assert read(tmp_path, 2) == [b"x"]
+
+
+# ------------------------------------------------------------------------------------------ partitions that fail
+
+
+@pytest.mark.parametrize("was_clean", [True, False])
+def test_a_partition_that_cannot_be_opened_does_not_keep_the_others_from_it(
+    was_clean: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, partitions=3)
+    with logstore.open(tmp_path) as store:
+        store.advance_log_start("t", 1, 7)
+    if not was_clean:
+        (tmp_path / MARKER).unlink()
+    list_dir = files.list_dir
+
+    def fail(path: Path) -> list[files.Entry]:
+        if path.name == "t_1":
+            raise logstore.StorageFailure(str(path), "list", 5, "Input/output error")
+        return list_dir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "list_dir", fail)
+        store = logstore.open(tmp_path)
+        assert "t_1 is left out" in caplog.text and "Input/output error" in caplog.text
+        for partition in (0, 2):
+            store.log("t", partition).append([b"20"])
+        with pytest.raises(logstore.StorageFailure, match="Input/output error"):
+            store.log("t", 1)
+        store.alter_topic("t", {"retention.ms": -1})
+        store.close()
+    assert points(tmp_path) == {("t", 0): 21, ("t", 1): 20, ("t", 2): 21}
+    assert points(tmp_path, CHECKPOINTS[1]) == {("t", 1): 7}
+    assert not (tmp_path / MARKER).exists()
+    assert read(tmp_path, 0) == read(tmp_path, 2) == numbers(21)
+    assert read(tmp_path, 1) == numbers(20, first=7)
+    assert (tmp_path / MARKER).exists()
+
+
+def test_a_partition_that_could_not_be_opened_is_had_once_the_cause_is_gone(tmp_path: Path) -> None:
+    fill(tmp_path, partitions=2)
+    moved = tmp_path.with_name("moved")
+    (tmp_path / "t_1").rename(moved)
+    (tmp_path / "t_1").write_bytes(b"a file in its place")
+    with logstore.open(tmp_path) as store:
+        with pytest.raises(logstore.StorageFailure, match="t_1"):
+            store.log("t", 1)
+        (tmp_path / "t_1").unlink()
+        moved.rename(tmp_path / "t_1")
+        assert [record.value for record in store.log("t", 1).records(0)] == numbers(20)
+    assert (tmp_path / MARKER).exists()
+
+
+def test_a_damaged_log_has_its_recovery_point_recorded_and_no_clean_end(tmp_path: Path) -> None:
+    fill(tmp_path, partitions=2)
+    first = min((tmp_path / "t_0").glob("*.log"))
+    data = bytearray(first.read_bytes())
+    data[100] ^= 1
+    first.write_bytes(data)
+    for _ in range(2):
+        (tmp_path / MARKER).unlink(missing_ok=True)
+        (tmp_path / CHECKPOINTS[0]).write_bytes(checkpoint.encode_offsets({("t", 1): 20}))
+        with logstore.open(tmp_path) as store:
+            assert {damage.path for damage in store.damages()} == {first}
+            end_offset = store.log("t").log_end_offset
+        assert points(tmp_path) == {("t", 0): end_offset, ("t", 1): 20}
+        assert end_offset == 20
+        assert not (tmp_path / MARKER).exists()
+
+
+def test_what_cannot_be_removed_is_tried_again_and_keeps_nothing_else_from_going(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unlink = files.unlink
+
+    def fail(path: Path) -> None:
+        if path.parent.name.startswith("a_"):
+            raise logstore.StorageFailure(str(path), "unlink", 1, "Operation not permitted")
+        unlink(path)
+
+    with logstore.open(tmp_path, log_flush_scheduler_interval_ms=3_600_000) as store:
+        for name in ("a", "b"):
+            store.create_topic(name, segment_bytes=100, retention_bytes=0, file_delete_delay_ms=0)
+            store.create_topic(f"{name}_deleted", file_delete_delay_ms=0)
+            for _ in range(3):
+                store.log(name).append([bytes(60)])
+            store.log(name).delete_expired()
+            store.delete_topic(f"{name}_deleted")
+        assert len(list(tmp_path.glob("b_0/*.deleted"))) > 0
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "unlink", fail)
+            store._data_dir.remove_deleted(at_once=True)
+        assert {path.name for path in tmp_path.glob("?_*")} >= {"a_0", "b_0"}
+        assert not list(tmp_path.glob("b_0/*.deleted")) and not list(tmp_path.glob("b_deleted*"))
+        assert len(list(tmp_path.glob("a_deleted*-delete"))) == 1
+        assert "Operation not permitted" in caplog.text
+        store._data_dir.remove_deleted(at_once=True)
+        assert not list(tmp_path.glob("a_deleted*"))
+
+
+@pytest.mark.parametrize(("meta", "owner"), [({"version": "1", "cluster.id": "x"}, b"kafka's"), (None, None)])
+def test_the_lock_file_of_another_program_is_taken_and_not_written(
+    meta: dict[str, str] | None, owner: bytes | None, tmp_path: Path
+) -> None:
+    (tmp_path / filename.LOCK).write_bytes(b"kafka's")
+    if meta is not None:
+        (tmp_path / filename.META_PROPERTIES).write_bytes(encode_properties(meta))
+    lock = take_lock(tmp_path)
+    with pytest.raises(logstore.DataDirLocked):
+        take_lock(tmp_path)
+    lock.close()
+    assert (tmp_path / filename.LOCK).read_bytes() == (owner or b"process %d\n" % os.getpid())

@@ -54,7 +54,7 @@ def test_an_error_names_the_path_and_the_operation(tmp_path: Path) -> None:
         (lambda: files.sync_dir(missing), "sync"),
         (lambda: files.rename(missing, tmp_path / "x"), "rename to x"),
         (lambda: files.make_dir(missing / "deeper"), "create"),
-        (lambda: files.read_file(tmp_path), "read"),
+        (lambda: files.read_file(tmp_path), "open"),
         (lambda: files.write_file(missing / "deeper", b""), "open"),
     ]
     for use, operation in cases:
@@ -90,6 +90,55 @@ def test_links_are_not_followed_and_not_listed(tmp_path: Path) -> None:
     for use in (lambda: files.open_file(tmp_path / "link"), lambda: files.read_file(tmp_path / "link")):
         with pytest.raises(StorageFailure):
             use()
+
+
+def test_a_special_file_in_a_files_place_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    uses = [
+        lambda: files.read_file(tmp_path / "pipe"),
+        lambda: files.open_file(tmp_path / "pipe"),
+        lambda: files.open_file(tmp_path / "pipe", writable=True, create=True),
+        lambda: files.read_file(Path("/dev/null")),
+        lambda: files.open_file(tmp_path),
+    ]
+    for use in uses:
+        with pytest.raises(StorageFailure, match="cannot open: it is not a regular file"):
+            use()
+
+
+def test_what_may_not_be_looked_at_is_an_error_and_not_taken_for_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert [files.exists(tmp_path / name) for name in ("f", "link", "missing", "f/below")] == [True, True, False, False]
+    assert [files.is_dir(tmp_path / name) for name in (".", "f", "link", "f/below")] == [True, False, False, False]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for ask, call in ((files.exists, "lstat"), (files.is_dir, "stat")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse)
+            with pytest.raises(StorageFailure, match=r"/f: cannot open: Permission denied"):
+                ask(tmp_path / "f")
+
+
+def test_the_limit_of_descriptors_is_told_when_none_is_left() -> None:
+    program = """
+import os
+from logstore.storage import files
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    print(files.open_file_limit())
+"""
+    command = ["sh", "-c", 'ulimit -n 64; exec "$0" -c "$1"', sys.executable, program]
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stdout == "64\n", done.stderr
 
 
 def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from log_tools import NOW, Clock, log_files, names, numbered, open_log, values
+from log_tools import NOW, Clock, crash_copy, log_files, names, numbered, open_log, values
 from logstore.config import TopicConfig
 from logstore.errors import (
     Closed,
@@ -17,6 +17,8 @@ from logstore.errors import (
     InvalidArgument,
     InvalidRecord,
     InvalidTimestamp,
+    LogstoreError,
+    OffsetGap,
     OffsetOutOfRange,
     OutOfOrderSequence,
     ProducerFenced,
@@ -34,8 +36,10 @@ from logstore.format.batch import (
 from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
 from logstore.format.record import Record
+from logstore.storage import files, index
 from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
+from logstore.storage.recovery import write_gaps
 
 INTERVALS = [0, 1, 100, 4096]
 
@@ -217,26 +221,35 @@ def tampered(position: int, replacement: bytes, **arguments: Any) -> bytes:
     return reseal(data)
 
 
+def with_counts(last_offset_delta: int, record_count: int) -> bytes:
+    """Three records under a header that says otherwise."""
+    data = bytearray(encode_batch(numbered(0, 3), timestamps_ms=NOW))
+    data[23:27] = last_offset_delta.to_bytes(4, "big")
+    data[57:61] = record_count.to_bytes(4, "big")
+    return reseal(data)
+
+
 BAD_BATCHES = {
     "a CRC that is not its own": encode_batch([b"a"], timestamps_ms=NOW)[:-1] + b"\1",
-    "fewer records than its count": tampered(57, b"\0\0\0\4\x10", last_offset_delta=3)[:57]
-    + encode_batch(numbered(0, 3), timestamps_ms=NOW)[57:],
-    "a count that its records do not have": tampered(23, b"\0\0\0\3")[:57] + b"",
+    "fewer records than its count": with_counts(3, 4),
+    "a count that its records do not have": with_counts(2, 2),
     "offsets that do not count up": tampered(HEADER_SIZE + 3, b"\x08"),
     "a body that is no records": tampered(HEADER_SIZE, b"\xff" * 8),
     "a compression that is none": tampered(22, b"\7"),
     "a compression that its body does not have": tampered(22, b"\1"),
-    "fewer offsets than records": tampered(23, b"\0\0\0\0"),
-    "more offsets than records": tampered(23, b"\0\0\0\7"),
+    "fewer offsets than records": with_counts(0, 3),
+    "more offsets than records": with_counts(7, 3),
+    "two billion offsets, three records": with_counts(2**31 - 2, 3),
+    "a control batch that is no marker": encode_batch(
+        [None], timestamps_ms=NOW, attributes=TRANSACTIONAL | CONTROL, producer_id=1, producer_epoch=0
+    ),
+    "a marker of no producer": encode_batch(
+        [encode_marker(1, 0)[1]], keys=[encode_marker(1, 0)[0]], timestamps_ms=NOW, attributes=TRANSACTIONAL | CONTROL
+    ),
     "a tail of another": encode_batch([b"a"], timestamps_ms=NOW) + b"\0" * 5,
     "nothing of a second one": encode_batch([b"a"], timestamps_ms=NOW)[:-2],
     "random bytes": bytes(range(200)),
 }
-_LYING = bytearray(encode_batch(numbered(0, 3), timestamps_ms=NOW))
-_LYING[23:27] = _LYING[57:61] = b"\0\0\0\3"
-_LYING[57:61] = b"\0\0\0\4"
-BAD_BATCHES["fewer records than its count"] = reseal(_LYING)
-BAD_BATCHES["a count that its records do not have"] = tampered(57, b"\0\0\0\2")
 
 
 @pytest.mark.parametrize("bad", BAD_BATCHES.values(), ids=BAD_BATCHES)
@@ -804,3 +817,147 @@ def test_flush_messages_bounds_what_is_not_synced(tmp_path: Path) -> None:
         log.append([b"%d" % number])
         unsynced.append(log.log_end_offset - log.synced_offset)
     assert max(unsynced) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------- gaps
+
+
+def log_with_gap(directory: Path) -> PartitionLog:
+    """Offsets 0 to 29, of which salvage could not save 10 to 19."""
+    log = open_log(directory, segment_bytes=1 << 20)
+    bounds = []
+    for first in (0, 10, 20):
+        start = log.view.size
+        log.append(numbered(first, 10))
+        bounds.append((start, log.view.size))
+    log.close()
+    (path,) = log_files(directory)
+    data = path.read_bytes()
+    path.write_bytes(data[: bounds[0][1]] + data[bounds[2][0] :])
+    write_gaps(directory, [(10, 19)])
+    return open_log(directory, segment_bytes=1 << 20)
+
+
+def test_neither_records_nor_read_goes_over_a_gap_in_silence(tmp_path: Path) -> None:
+    log = log_with_gap(tmp_path / "t_0")
+    seen = []
+    with pytest.raises(OffsetGap) as caught:
+        seen.extend(record.value for record in log.records(0))
+    assert seen == numbered(0, 10) and (caught.value.first_offset, caught.value.last_offset) == (10, 19)
+    assert [batch.header.base_offset for batch in batches(log.read(0, 1 << 20).read())] == [0]
+    with pytest.raises(OffsetGap):
+        log.read(10)
+    assert values(log, 20) == numbered(20, 10)
+
+
+def test_a_gap_that_is_cut_off_is_one_no_more(tmp_path: Path) -> None:
+    log = log_with_gap(tmp_path / "t_0")
+    log.truncate_to(5)
+    end = log.log_end_offset
+    log.append(numbered(end, 30 - end))
+    assert values(log, end) == numbered(end, 30 - end)
+    log.close()
+    again = open_log(log.directory, is_clean=True, recovery_point=30)
+    assert values(again, end) == numbered(end, 30 - end)
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+
+
+@pytest.mark.parametrize("durability", ["fsync", Durability.FSYNC])
+def test_durability_may_be_given_by_name(tmp_path: Path, durability: str) -> None:
+    log = open_log(tmp_path / "t_0")
+    assert log.append([b"a"], durability=durability).durability is Durability.FSYNC
+    assert log.synced_offset == 1
+    (receipt,) = log.append_batches(encode_batch([b"b"], timestamps_ms=NOW), durability)
+    assert receipt.durability is Durability.FSYNC and log.synced_offset == 2
+
+
+def test_a_receipt_says_what_flush_messages_reached(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "t_0", flush_messages=2)
+    assert [log.append([b"a"]).durability for _ in range(4)] == [Durability.OS, Durability.FSYNC] * 2
+
+
+def test_many_batches_at_once_need_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path / "t_0")
+    syncs = []
+    sync = files.File.sync
+    monkeypatch.setattr(files.File, "sync", lambda file: (syncs.append(file.path), sync(file))[1])
+    receipts = log.append_batches(encode_batch([b"a"], timestamps_ms=NOW) * 20, Durability.FSYNC)
+    assert len(syncs) == 1 and {receipt.durability for receipt in receipts} == {Durability.FSYNC}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"values": 5},
+        {"values": b"bytes"},
+        {"values": {b"a": b"b"}},
+        {"values": [b"a"], "keys": 7},
+        {"values": [b"a"], "compression": 9},
+        {"values": [b"a"], "compression": "brotli"},
+        {"values": [b"a"], "durability": "bogus"},
+        {"values": [b"a"], "durability": None},
+    ],
+    ids=str,
+)
+def test_an_argument_of_a_wrong_type_is_an_error_of_ours_and_appends_nothing(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    log = open_log(tmp_path / "t_0")
+    with pytest.raises(LogstoreError):
+        log.append(**arguments)
+    assert log.log_end_offset == 0
+
+
+def test_values_may_come_from_a_generator_and_codecs_by_name(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append((b"%d" % number for number in range(3)), keys=iter([b"a", b"b", b"c"]), compression="zstd")
+    assert values(log) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("offset", ["0", None, 1.5])
+def test_an_offset_that_is_no_integer_is_an_error_of_ours(tmp_path: Path, offset: Any) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"a", b"b"])
+    for call in (
+        lambda: log.read(offset),
+        lambda: list(log.records(offset)),
+        lambda: log.wait(offset, 0),
+        lambda: log.truncate_to(offset),
+        lambda: log.advance_log_start(offset),
+        lambda: log.offset_for_time(offset),
+    ):
+        with pytest.raises(InvalidArgument):
+            call()
+    assert values(log) == [b"a", b"b"]
+
+
+# ----------------------------------------------------------------------------------------------------------- interrupts
+
+
+@pytest.mark.parametrize("where", ["File.write_at", "OffsetIndex.append", "TimeIndex.append"])
+def test_an_append_that_is_interrupted_anywhere_has_not_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    log = open_log(tmp_path / "t_0", index_interval_bytes=0)
+    log.append([b"a"], timestamps_ms=NOW)
+    log.append([b"b"], timestamps_ms=NOW + 1)
+    kind, method = where.split(".")
+    owner = files.File if kind == "File" else getattr(index, kind)
+    original = getattr(owner, method)
+
+    def interrupted(*arguments: Any) -> None:
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, method, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.append([b"interrupted"], timestamps_ms=NOW + 100)
+    monkeypatch.undo()
+    assert log.append([b"c"], timestamps_ms=NOW + 2).base_offset == 2
+    for reader in (log, open_log(crash_copy(log, tmp_path / "crashed"))):
+        assert values(reader) == [b"a", b"b", b"c"]
+        assert reader.offset_for_time(NOW + 2) == (NOW + 2, 2) and reader.offset_for_time(NOW + 3) is None
+    log.close()
+    assert values(open_log(log.directory, is_clean=True, recovery_point=3)) == [b"a", b"b", b"c"]

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from log_tools import NOW, Clock, batch_bounds, contents, log_files, names, numbered, open_log, values
-from logstore.errors import DamagedLog, LogstoreError, OffsetGap
+from batches import compacted_batch
+from log_tools import NOW, Clock, batch_bounds, contents, crash_copy, log_files, names, numbered, open_log, values
+from logstore.errors import DamagedLog, LogstoreError, OffsetGap, OffsetOutOfRange
 from logstore.format import filename
 from logstore.format.batch import TRANSACTIONAL, encode_batch
 from logstore.format.compression import Compression
@@ -47,12 +48,6 @@ def read_until_error(log: PartitionLog) -> tuple[list[bytes | None], LogstoreErr
     except LogstoreError as error:
         return seen, error
     return seen, None
-
-
-def crash_copy(log: PartitionLog, target: Path) -> Path:
-    """The directory as it would be found if the process ended now."""
-    shutil.copytree(log.directory, target)
-    return target
 
 
 def test_a_log_that_was_not_closed_is_opened_with_all_that_was_appended(tmp_path: Path) -> None:
@@ -370,7 +365,7 @@ def test_a_clean_shutdown_whose_tail_disagrees_is_walked(tmp_path: Path, lie: st
     whole = 38 if lie == "a file cut short" else 40
     seen, error = read_until_error(again)
     assert seen == numbered(0, whole, 20)
-    assert (error is None) == (lie != "a file cut short")
+    assert (error is None) == (lie in {"an end too low", "bytes behind the end"})
     if lie == "an end too high":
         with pytest.raises(OffsetGap):
             again.read(40)
@@ -511,15 +506,62 @@ def test_a_log_start_between_batches_survives_the_crash(tmp_path: Path) -> None:
     assert values(again) == numbered(17, 23, 20)
 
 
-def test_a_log_start_beyond_what_was_saved_of_the_log_is_where_it_goes_on(tmp_path: Path) -> None:
+def test_a_log_start_beyond_the_end_of_the_log_is_not_believed(tmp_path: Path) -> None:
     log = write_log(tmp_path / "t_0", 10)
-    log.advance_log_start(8)
-    os.truncate(log_files(log.directory)[0], list(batch_bounds(log_files(log.directory)[0]))[1][1])
-    again = open_log(log.directory, **SETTINGS, log_start_offset=8)
-    assert (again.log_start_offset, again.log_end_offset) == (8, 8)
-    assert again.append([b"next"]).base_offset == 8
-    once_more = open_log(log.directory, **SETTINGS, log_start_offset=8)
-    assert values(once_more) == [b"next"] and not once_more.damages
+    log.close()
+    again = open_log(log.directory, **SETTINGS, log_start_offset=1000)
+    assert (again.log_start_offset, again.log_end_offset) == (0, 10)
+    assert values(again) == numbered(0, 10, 20)
+
+
+def test_offsets_below_the_recovery_point_are_not_given_again_when_the_log_is_gone(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "t_0", 10)
+    log.close()
+    for path in log_files(log.directory):
+        path.unlink()
+    for _ in range(2):
+        again = open_log(log.directory, **SETTINGS, recovery_point=10)
+        with pytest.raises(OffsetOutOfRange):
+            again.read(0)
+        assert (again.log_start_offset, again.log_end_offset) == (10, 10)
+    assert again.append([b"next"]).base_offset == 10
+    assert values(again, 10) == [b"next"]
+
+
+def test_damage_at_the_end_below_the_recovery_point_stays_and_is_reported_at_each_opening(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "t_0", 10)
+    log.close()
+    *_, last = log_files(log.directory)
+    data = bytearray(last.read_bytes())
+    data[-1] ^= 1
+    last.write_bytes(data)
+    end = 10
+    for is_clean in (False, True, False, True):
+        again = open_log(log.directory, **SETTINGS, is_clean=is_clean, recovery_point=end)
+        assert again.damages and again.log_end_offset == end
+        assert again.append([b"next"]).base_offset == end
+        assert values(again, end) == [b"next"]
+        seen, error = read_until_error(again)
+        assert seen == numbered(0, 8, 20) and isinstance(error, DamagedLog | OffsetGap)
+        end += 1
+        again.close()
+        assert last.read_bytes() == data
+    assert values(open_log(log.directory, **SETTINGS, recovery_point=end), 10) == [b"next"] * 4
+
+
+def test_a_segment_that_a_power_cut_took_from_the_middle_is_a_gap(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "t_0", segment_bytes=400)
+    log.flush()
+    paths = log_files(log.directory)
+    middle, following = paths[1], paths[2]
+    os.truncate(middle, next(batch_bounds(middle))[1])
+    kept_end = int(middle.stem) + 2
+    for _ in range(2):
+        again = open_log(log.directory, **SETTINGS)
+        seen, error = read_until_error(again)
+        assert seen == numbered(0, kept_end, 20) and isinstance(error, OffsetGap)
+        assert (error.first_offset, error.last_offset) == (kept_end, int(following.stem) - 1)
+        assert values(again, int(following.stem)) == numbered(int(following.stem), 40 - int(following.stem), 20)
 
 
 @pytest.mark.parametrize("suffix", [".cleaned", ".deleted"])
@@ -539,7 +581,7 @@ def test_a_swap_that_is_complete_takes_the_place_of_the_segments_it_was_made_fro
     log.close()
     first, second, third, *_ = log_files(log.directory)
     swap = first.with_name(first.name + ".swap")
-    kept = encode_batch([b"kept"], timestamps_ms=NOW, offset_deltas=[3], last_offset_delta=int(third.stem) - 1)
+    kept = compacted_batch([b"kept"], [3], last_offset_delta=int(third.stem) - 1, timestamps_ms=[NOW])
     swap.write_bytes(kept)
     for unlinked in (0, 1, 2):  # the crash came before or after the first was unlinked
         directory = tmp_path / f"copy_{unlinked}"

@@ -295,3 +295,99 @@ def test_a_topic_file_that_cannot_be_read_is_named_and_nothing_is_guessed(text: 
     path.write_bytes(good)
     with logstore.open(tmp_path, **QUIET) as store:
         assert values(store, "orders") == [b"x"]
+
+
+def tree(path: Path) -> dict[str, bytes | None]:
+    return {str(found.relative_to(path)): found.read_bytes() if found.is_file() else None for found in path.rglob("*")}
+
+
+def test_what_an_operator_put_into_the_directory_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with logstore.open(tmp_path, **QUIET) as store:
+        store.create_topic("orders")
+        store.log("orders").append([b"x"])
+    metadata = tmp_path / "orders_0" / "partition.metadata"
+    shutil.copytree(tmp_path / "orders_0", tmp_path / "backup_2024" / "orders_0")
+    for name, file in [
+        ("notes-1", "notes.txt"),
+        ("notes_1", "notes.txt"),
+        ("kafka-0", "partition.metadata"),
+        ("solved_0", "salvaged/00000000000000000000.log"),
+        ("linked_0", "partition.metadata"),
+        ("late_0", "00000000000000000015.log"),
+        ("odd_0", "00000000000000000000.index"),
+    ]:
+        (tmp_path / name / file).parent.mkdir(parents=True)
+        shutil.copy(metadata, tmp_path / name / file)
+    (tmp_path / "late_0" / "00000000000000000015.log").write_bytes(b"")  # its end says which offsets were given
+    (tmp_path / "linked_0" / "records").symlink_to("/")
+    names = ["backup_2024", "notes-1", "notes_1", "kafka-0", "solved_0", "linked_0", "late_0", "odd_0"]
+    before = {name: tree(tmp_path / name) for name in names}
+    with logstore.open(tmp_path, **QUIET) as store:
+        upkeep.remove_deleted(store._data_dir)
+    assert {name: tree(tmp_path / name) for name in names} == before
+    assert [name for name in names if f"{name} is no topic's" not in caplog.text] == []
+
+
+def test_deleting_a_topic_takes_its_own_partitions_and_none_that_only_sound_like_it(tmp_path: Path) -> None:
+    with logstore.open(tmp_path, **QUIET) as store:
+        store.create_topic("backup", 2)
+        for name in ("backup_2024", "backup-2024", "backup-0"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "precious").write_bytes(b"x")
+        store.delete_topic("backup")
+        store._data_dir.remove_deleted(at_once=True)
+        assert sorted(path.name for path in tmp_path.glob("backup*")) == ["backup-0", "backup-2024", "backup_2024"]
+
+
+def test_what_a_crash_in_a_creation_leaves_is_removed(tmp_path: Path) -> None:
+    logstore.open(tmp_path, **QUIET).close()
+    for name, file in [("a_0", "partition.metadata"), ("a_1", "partition.metadata.tmp"), ("a_2", None)]:
+        (tmp_path / name).mkdir()
+        if file:
+            (tmp_path / name / file).write_bytes(b"version: 0")
+    with logstore.open(tmp_path, **QUIET) as store:
+        upkeep.remove_deleted(store._data_dir)
+        assert not list(tmp_path.glob("a_*"))
+
+
+def test_a_topic_file_that_a_crash_left_half_written_does_not_keep_the_topic_from_being_deleted(tmp_path: Path) -> None:
+    half_written = tmp_path / "topics" / "orders" / "topic.properties.tmp"
+    with logstore.open(tmp_path, **QUIET) as store:
+        store.create_topic("orders")
+        half_written.write_bytes(b"topic.")
+        store.delete_topic("orders")
+        assert not half_written.parent.exists()
+        store.create_topic("orders")
+        half_written.write_bytes(b"topic.")
+    (half_written.parent / "topic.properties").rename(half_written.parent / "topic.properties.deleted")
+    with logstore.open(tmp_path, **QUIET) as store:
+        assert store.topics() == []
+        assert not half_written.parent.exists() and not (tmp_path / "orders_0").exists()
+
+
+def test_a_directory_beside_a_deleted_topics_file_stays(tmp_path: Path) -> None:
+    with logstore.open(tmp_path, **QUIET) as store:
+        store.create_topic("orders")
+        (tmp_path / "topics" / "orders" / "mine").mkdir()
+        store.delete_topic("orders")
+    with logstore.open(tmp_path, **QUIET) as store:
+        assert store.topics() == [] and (tmp_path / "topics" / "orders" / "mine").is_dir()
+
+
+@pytest.mark.parametrize("partitions", [100_001, 99_999_999_999, 10**30])
+def test_more_partitions_than_a_topic_can_have_are_refused_at_once(partitions: int, tmp_path: Path) -> None:
+    with logstore.open(tmp_path, **QUIET) as store:
+        store.create_topic("t")
+        for call in (
+            lambda: store.create_topic("u", partitions),
+            lambda: store.alter_topic("t", partitions=partitions),
+        ):
+            with pytest.raises(logstore.InvalidArgument, match="a topic has 1 to 100000"):
+                call()
+        assert [topic.partitions for topic in store.topics()] == [1]
+    with pytest.raises(logstore.InvalidSetting, match=r"num\.partitions"):
+        logstore.open(tmp_path, num_partitions=partitions)
+    path = tmp_path / "topics" / "t" / "topic.properties"
+    path.write_text(path.read_text().replace("partitions=1", f"partitions={partitions}"))
+    with pytest.raises(logstore.NotADataDir, match="a topic has 1 to 100000"):
+        logstore.open(tmp_path)

@@ -12,6 +12,7 @@ from logstore.errors import StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.storage import files, upkeep
 from logstore.storage.data_dir import DataDir
+from logstore.storage.partition import PartitionLog
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -204,3 +205,30 @@ def test_a_resting_thread_does_not_hold_up_the_end(data_dir: DataDir) -> None:
     before = time.monotonic()
     data_dir.close()
     assert time.monotonic() - before < 5
+
+
+def test_the_dirtiest_log_is_compacted_first_and_one_that_fails_keeps_none_waiting(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": 0.01}
+    for name, clean_count, dirty_count in (("a", 4, 1), ("b", 1, 4), ("c", 2, 2), ("d", 3, 0)):
+        data_dir.create_topic(name, settings=settings)
+        log = data_dir.log(name)
+        for _ in range(clean_count):
+            log.append([bytes(100)], keys=[b"k"])
+        log.roll()
+        data_dir.save_cleaner_offset((name, 0), clean_count)
+        for _ in range(dirty_count):
+            log.append([bytes(100)], keys=[b"k"])
+        log.roll()
+    compacted = []
+
+    def compact(log: PartitionLog, *rest: object) -> None:
+        compacted.append(log.name)
+        if log.name == "b_0":
+            raise StorageFailure(log.name, "write", 5, "Input/output error")
+
+    monkeypatch.setattr(upkeep, "compact_if_due", compact)
+    upkeep.compact(data_dir)
+    assert compacted == ["b_0", "c_0", "a_0", "d_0"]
+    assert "b_0: compaction failed" in caplog.text

@@ -1,5 +1,6 @@
 """What the storage tests share: logs with a clock that stands still, and a look at their files."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,9 @@ def batch_bounds(path: Path) -> Iterator[tuple[int, int]]:
     """(position, end) of each batch in a log file that is whole."""
     for batch in batches(path.read_bytes()):
         yield batch.position, batch.position + batch.header.size
+
+
+def crash_copy(log: PartitionLog, target: Path) -> Path:
+    """The directory as it would be found if the process ended now."""
+    shutil.copytree(log.directory, target)
+    return target

@@ -1,0 +1,46 @@
+"""What the commands that change logs share: the lock, and the topics' settings."""
+
+from pathlib import Path
+
+import click
+
+from logstore.config import TopicConfig
+from logstore.errors import CorruptCheckpoint, DataDirLocked, NotADataDir
+from logstore.format import filename
+from logstore.format.properties import decode_properties
+from logstore.storage import files
+from logstore.storage.data_dir import FORMAT_KEY, take_lock
+from logstore.storage.topics import Topics
+
+
+def lock_data_dir(path: Path) -> files.File:
+    """Keep others, Apache Kafka among them, from opening the directory until the file is closed. Nothing is written to
+    the lock file of a directory that is not ours. Raises DataDirLocked, StorageFailure."""
+    if _is_ours(path):
+        return take_lock(path)
+    file = files.open_file(path / filename.LOCK, writable=True, create=True)
+    if not files.lock(file):
+        file.close()
+        raise DataDirLocked(str(path), "perhaps Apache Kafka")
+    return file
+
+
+def index_intervals(path: Path) -> dict[str, int]:
+    """By topic: ``index.interval.bytes``. None of a directory that is not ours."""
+    if not _is_ours(path):
+        return {}
+    try:
+        return {name: topic.config.index_interval_bytes for name, topic in Topics(path).load().items()}
+    except NotADataDir as error:  # nothing but the distance of index entries depends on it
+        click.echo(f"warning: {error}; indexes get an entry every {DEFAULT_INDEX_INTERVAL} bytes", err=True)
+        return {}
+
+
+DEFAULT_INDEX_INTERVAL = TopicConfig().index_interval_bytes
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return FORMAT_KEY in decode_properties(files.read_file(path / filename.META_PROPERTIES) or b"")
+    except CorruptCheckpoint:
+        return False
