@@ -9,7 +9,8 @@ from logstore.errors import __all__ as _errors
 from logstore.format.compression import Compression
 from logstore.format.record import Record
 from logstore.storage.durability import Durability
-from logstore.storage.partition import Appended, PartitionLog
+from logstore.storage.log_writer import Appended
+from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.topics import TopicDescription
 from logstore.store import ReadOnlyStore, Store, open

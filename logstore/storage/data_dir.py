@@ -38,7 +38,8 @@ from logstore.format import checkpoint, filename
 from logstore.format.properties import decode_properties, encode_clean_shutdown, encode_properties
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.partition import PartitionLog, wall_clock_ms
+from logstore.storage.log_writer import wall_clock_ms
+from logstore.storage.partition import PartitionLog
 from logstore.storage.recovery import SegmentDamage
 from logstore.storage.retention import RetentionClock
 from logstore.storage.topics import TopicDescription, Topics, remove_partition_dir

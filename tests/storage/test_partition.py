@@ -422,7 +422,7 @@ def test_a_segment_is_rolled_when_an_index_is_full(tmp_path: Path, timestamp: st
 def test_a_segment_is_rolled_before_an_offset_is_too_far_from_its_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("logstore.storage.partition.RELATIVE_OFFSET_MAX", 9)
+    monkeypatch.setattr("logstore.storage.log_writer.RELATIVE_OFFSET_MAX", 9)
     log = open_log(tmp_path / "t_0")
     for _ in range(8):
         log.append(numbered(0, 3))

@@ -14,7 +14,8 @@ from logstore.errors import CorruptBatch, OffsetOutOfRange
 from logstore.format.compression import Compression
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability
-from logstore.storage.partition import PartitionLog, wall_clock_ms
+from logstore.storage.log_writer import wall_clock_ms
+from logstore.storage.partition import PartitionLog
 
 WRITERS, READERS = 4, 4
 
