@@ -1,7 +1,8 @@
 """What a data directory does by itself: one thread that flushes, checkpoints, rolls, retains, compacts and unlinks.
 
 Each duty is a plain function of the directory, so that tests and commands can do it at once. A duty that fails for one
-partition is logged and tried again at its next turn; it never stops the others.
+partition is logged and tried again at its next turn; it never stops the others. They run one after the other: what is
+due during a long compaction waits for its end.
 """
 
 import logging
