@@ -484,8 +484,10 @@ def test_a_flush_that_began_before_a_segment_was_retired_does_not_fail(keyed: Ke
     keyed.roll()
     segment = keyed.log.view.segments[0]
     keyed.compact()
+    assert segment.is_retired
     segment.sync()
     segment.sync_indexes()
+    assert keyed.log.offline_reason is None
 
 
 class During:

@@ -287,7 +287,9 @@ def test_closing_twice_and_from_many_threads_is_no_error(tmp_path: Path) -> None
         thread.start()
     for thread in threads:
         thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
     store.close()
+    assert (tmp_path / filename.CLEAN_SHUTDOWN).exists()
     logstore.open(tmp_path).close()
 
 
