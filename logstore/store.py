@@ -1,6 +1,7 @@
 """The store: the topics and partitions of one process. What embedded clients and the command line call."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,23 @@ from logstore.storage.recovery import SegmentDamage
 from logstore.storage.topics import TopicDescription, Topics, topic_of_directories
 
 
-class Store:
+class _Closing(ABC):
+    """What a ``with`` statement closes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go. Closing twice is no error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Store(_Closing):
     """An open data directory, owned by this process until it is closed. Safe to use from many threads."""
 
     def __init__(self, data_dir: DataDir) -> None:
@@ -70,16 +87,8 @@ class Store:
         """Make everything durable and let others open the directory. Closing twice is no error."""
         self._data_dir.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class ReadOnlyStore:
+class ReadOnlyStore(_Closing):
     """A data directory to look at: a live one of another process, a copy, or Apache Kafka's own."""
 
     def __init__(self, path: Path, config: StoreConfig | None = None) -> None:
@@ -151,14 +160,6 @@ class ReadOnlyStore:
         self._closed = Closed(f"data directory {self.path}")
         self._logs.clear()
         self._caches = Caches()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @overload

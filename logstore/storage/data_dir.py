@@ -297,7 +297,7 @@ class DataDir:
             try:
                 log.unlink_retired(at_once=at_once)
             except LogstoreError as error:
-                logger.warning("%s: its deleted segments stay for now: %s", log.name, error)
+                logger.warning("%s: its deleted segments stay until the next try: %s", log.name, error)
         with self._lock:
             now_ms = self.now_ms()
             # A clock that was set back must not keep them for years.
@@ -306,7 +306,7 @@ class DataDir:
             try:
                 remove_partition_dir(item[2])
             except StorageFailure as error:
-                logger.warning("%s stays for now: %s", item[2], error)
+                logger.warning("%s stays until the next try: %s", item[2], error)
                 continue
             with self._lock:
                 self._going = [other for other in self._going if other is not item]

@@ -192,7 +192,7 @@ class PartitionModel(RuleBasedStateMachine):
         assert list(self.log.records(self.start)) == self.records
 
 
-def run(examples: int, steps: int) -> None:
+def check_histories(examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         PartitionModel,
         settings=settings(
@@ -207,10 +207,10 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_a_log_is_a_list_whatever_happens_in_whatever_order() -> None:
-    run(examples=120, steps=25)
+    check_histories(examples=120, steps=25)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_log_is_a_list_through_many_longer_histories() -> None:
-    run(examples=400, steps=60)
+    check_histories(examples=400, steps=60)
