@@ -31,6 +31,8 @@ OFFSET_GAP_CHECKPOINT = "offset-gap-checkpoint"
 DAMAGE_REPORT = "damage-report"  # what the last opening found damaged; while there is one, a log is checked whole
 PARTITION_METADATA = "partition.metadata"
 TOPICS_DIR = "topics"
+SALVAGED_DIR = "salvaged"  # in a partition's directory: bytes that were taken out of its log
+BOOT_ID = ".boot-id"  # of the boot in which the directory was last found whole
 TOPIC_PROPERTIES = "topic.properties"
 
 DELETED = ".deleted"

@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from logstore.errors import DiskFull, StorageFailure
 
@@ -58,7 +59,7 @@ class File:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with _named(self.path, "close"):
-                os.close(fd)
+                _close(fd)
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -151,6 +152,12 @@ class File:
         if _ON_LINUX:
             return os.sendfile(socket_fd, self.fd, position, size)
         return os.write(socket_fd, os.pread(self.fd, min(size, 1 << 20), position))
+
+
+def _close(fd: int) -> None:
+    """Interrupted by a signal it is closed all the same, and another try could close what has its number by then."""
+    with contextlib.suppress(InterruptedError):
+        os.close(fd)
 
 
 def _sync(fd: int) -> None:
@@ -248,7 +255,7 @@ def sync_dir(path: Path) -> None:
         try:
             os.fsync(fd)
         finally:
-            os.close(fd)
+            _close(fd)
 
 
 class Entry:
@@ -273,10 +280,17 @@ def entry(path: Path) -> Entry:
     return Entry(path.name, status)
 
 
+def _scan_dir(path: Path) -> Any:
+    """The one call of ours that Python does not repeat when a signal interrupts it."""
+    while True:
+        with contextlib.suppress(InterruptedError):
+            return os.scandir(path)
+
+
 def list_dir(path: Path) -> list[Entry]:
     """What a directory holds, by name. Links and special files are left out: they are not the log's."""
     entries = []
-    with _named(path, "list"), os.scandir(path) as found:
+    with _named(path, "list"), _scan_dir(path) as found:
         for entry in found:
             with contextlib.suppress(FileNotFoundError):  # unlinked since
                 status = entry.stat(follow_symlinks=False)
@@ -288,14 +302,15 @@ def list_dir(path: Path) -> list[Entry]:
 
 def dir_names(path: Path) -> list[str]:
     """The names of a directory's directories, without asking for more: there may be ten thousand."""
-    with _named(path, "list"), os.scandir(path) as found:
+    with _named(path, "list"), _scan_dir(path) as found:
         return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
 
 
 def names(path: Path) -> list[str]:
     """All names in a directory, those of links and special files too."""
     with _named(path, "list"):
-        return sorted(os.listdir(path))
+        with _scan_dir(path) as found:
+            return sorted(entry.name for entry in found)
 
 
 def exists(path: Path) -> bool:
@@ -329,6 +344,13 @@ def lock(file: File) -> bool:
     except OSError as error:
         raise failure(file.path, "lock", error) from None
     return True
+
+
+def boot_id() -> str | None:
+    """What is another after each start of the machine, and so after each loss of power; None where it is not told."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        return file.read().strip()
+    return None
 
 
 def open_file_limit() -> int:

@@ -46,7 +46,8 @@ from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.producer_state import DuplicateBatch
-from logstore.storage.recovery import SegmentDamage, recover, update_producers
+from logstore.storage.recovery import SegmentDamage, recover
+from logstore.storage.replay import update_producers
 from logstore.storage.segment import Segment
 from logstore.storage.segment_list import SegmentList
 from logstore.storage.state_files import StateFiles
@@ -83,6 +84,8 @@ class LogWriter(ReadableLog):
         log_start_offset: int = 0,
         recovery_point: int = 0,
         is_clean: bool = False,
+        was_compacted: bool = False,
+        has_lost_power: bool = False,
         now_ms: Callable[[], int] = wall_clock_ms,
         save_recovery_point: Callable[[], None] = lambda: None,
     ) -> None:
@@ -104,7 +107,8 @@ class LogWriter(ReadableLog):
             log_start_offset=log_start_offset,
             recovery_point=recovery_point,
             is_clean=is_clean,
-            is_compacted=self.config.compacts,
+            is_compacted=was_compacted or self.config.compacts,
+            has_lost_power=has_lost_power,
         )
         self._segments = SegmentList(directory, found.segments, self._caches)
         self._log_start_offset = found.log_start_offset
@@ -124,6 +128,7 @@ class LogWriter(ReadableLog):
         self._offline: LogstoreError | None = None
         self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
         self.compaction_met_damage = False
+        self.was_compacted = was_compacted or self.config.compacts
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -142,7 +147,12 @@ class LogWriter(ReadableLog):
         if isinstance(self._offline, Closed | UnknownTopic):
             self._check_writable()
         log_end_offset = self._log_end_offset  # before the segments: they must hold all of it
-        return LogView(self.name, self._segments.all, self._log_start_offset, log_end_offset, self._gaps)
+        return LogView(
+            *(self.name, self._segments.all, self._log_start_offset, log_end_offset, self._gaps, self._may_have_holes)
+        )
+
+    def _may_have_holes(self) -> bool:
+        return self.was_compacted or self.config.compacts
 
     @property
     def is_closed(self) -> bool:
@@ -349,10 +359,11 @@ class LogWriter(ReadableLog):
         self._check_writable()
         end_offset = self._log_end_offset
         try:
-            self._segments.sync_from(self._group_commit.synced_offset)
-        except StorageFailure as error:
-            if error.operation == "sync":  # a file that could not even be opened has lost nothing
-                self._go_offline(error)
+            with self._offline_on_failed_sync():
+                self._segments.sync_from(self._group_commit.synced_offset)
+        except StorageFailure:
+            if isinstance(self._offline, UnknownTopic):  # deleted meanwhile, and its files are gone
+                raise self._offline.with_traceback(None) from None
             raise
         self.last_flush_ms = self.now_ms()
         return end_offset
@@ -366,17 +377,29 @@ class LogWriter(ReadableLog):
         """Make durable all that opening the log after a crash can save work with, and return the recovery point: below
         it log and indexes are on the disk, whole. Raises StorageFailure, PartitionOffline."""
         with self._lock:
+            self._check_writable()
             self.flush()
-            with self._offline_on_failure():
-                if self._segments.active.is_growing:
+            if self._segments.active.is_growing:
+                with self._offline_on_failed_sync():
                     self._segments.active.sync_indexes()
             self._save_state()
+            self._state_files.sync()
             self.recovery_point = self._log_end_offset
             return self.recovery_point
 
     def _save_state(self) -> None:
         base_offsets = [segment.base_offset for segment in self._segments.all]
         self._state_files.save(self._log_end_offset, self.producers, self.leader_epochs, base_offsets)
+
+    @contextmanager
+    def _offline_on_failed_sync(self) -> Iterator[None]:
+        """A file that could not even be opened has lost nothing."""
+        try:
+            yield
+        except StorageFailure as error:
+            if error.operation == "sync":
+                self._go_offline(error)
+            raise
 
     @contextmanager
     def _offline_on_failure(self) -> Iterator[None]:
@@ -436,6 +459,7 @@ class LogWriter(ReadableLog):
                     active.seal()
                     active.sync_indexes()
                 self._save_state()
+                self._state_files.sync()
                 self._segments.unlink_retired(lambda _: True)
                 self.recovery_point = self._log_end_offset
             except StorageFailure as error:

@@ -12,7 +12,9 @@ from logstore.errors import OffsetOutOfRange
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
 from logstore.storage.log_writer import LogWriter
-from logstore.storage.recovery import replay, write_gaps
+from logstore.storage.recovery import write_gaps
+from logstore.storage.replay import replay
+from logstore.storage.scan import LogBatch
 from logstore.storage.segment import Segment
 
 
@@ -67,6 +69,7 @@ class PartitionLog(LogWriter):
             first = self._segments.find_group(old, later)
             if first is None:
                 return False
+            self.was_compacted = True
             self._segments.make_swap(cleaned)
             with self._offline_on_failure():
                 self._segments.replace(first, len(old), cleaned, self.now_ms())
@@ -111,8 +114,11 @@ class PartitionLog(LogWriter):
             return self._log_start_offset
 
     def truncate_to(self, offset: int) -> None:
-        """Cut the log so that it ends at ``offset``, or before the batch that holds it. Views from before must not be
-        used any more. Raises OffsetOutOfRange, StorageFailure."""
+        """Cut the log so that it ends at ``offset``, or before the batch that holds it; where compaction has removed
+        what was before ``offset``, behind the last batch that is left. Views from before must not be used any more.
+
+        Raises OffsetOutOfRange, StorageFailure.
+        """
         offset = as_integer("offset", offset)
         with self._lock:
             self._check_writable()
@@ -125,6 +131,8 @@ class PartitionLog(LogWriter):
             kept_count = max(1, sum(segment.base_offset <= offset for segment in segments))
             located = segments[kept_count - 1].find(offset)
             end_offset = offset if located is None else min(offset, located.header.base_offset)
+            if located is not None:
+                end_offset = self._end_before(segments[kept_count - 1], located.position, end_offset)
             self.recovery_point = min(self.recovery_point, end_offset)
             self.cut_offset = min(self.cut_offset, end_offset)
             self._save_recovery_point()
@@ -134,6 +142,19 @@ class PartitionLog(LogWriter):
                 if located is not None:
                     self._segments.active.truncate(located.position)
                 self._forget_after(end_offset)
+
+    def _end_before(self, segment: Segment, position: int, end_offset: int) -> int:
+        """The offset behind the last batch before ``position``, or behind a gap that reaches up to ``end_offset``: an
+        end inside a hole would be taken for lost records, or be lower, when the log is opened again."""
+        found_end = max(
+            [segment.base_offset, *(min(last + 1, end_offset) for first, last in self._gaps if first < end_offset)]
+        )
+        for found in segment.scan(segment.offset_index.position_before(position - 1), segment.base_offset):
+            if found.position >= position:
+                break
+            next_offset = found.batch.header.next_offset if isinstance(found, LogBatch) else found.next_offset
+            found_end = max(found_end, next_offset or 0)
+        return min(found_end, end_offset)
 
     def _forget_after(self, end_offset: int) -> None:
         self._state_files.drop_snapshots(lambda offset: offset > end_offset)

@@ -21,15 +21,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from logstore.errors import CorruptBatch, CorruptCheckpoint, CorruptData, CorruptSnapshot
-from logstore.format import checkpoint, filename, producer_snapshot
-from logstore.format.batch import BatchHeader, RecordBatch, decode_marker
+from logstore.config import LONG_MAX
+from logstore.errors import CorruptCheckpoint, CorruptData
+from logstore.format import checkpoint, filename
 from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
+from logstore.storage.cutting import cut_rest, cut_segments, cut_tail
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState
-from logstore.storage.scan import Damage, LogBatch, scan
+from logstore.storage.replay import good_batches, is_good_snapshot, replay
+from logstore.storage.scan import Damage, LogBatch
 from logstore.storage.segment import Segment
 from logstore.storage.swap import complete_swap, remove_segment_files
 
@@ -69,9 +71,11 @@ def recover(
     recovery_point: int = 0,
     is_clean: bool = False,
     is_compacted: bool = False,
+    has_lost_power: bool = False,
 ) -> Recovered:
     """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
     ``is_clean``: the log was closed and ends there; ``is_compacted``: offsets between segments may be missing;
+    ``has_lost_power``: since it was written, so that what was not known to be on the disk may be there in part;
     ``allocate_size``: what a first segment has at once. Raises StorageFailure, DamagedLog never."""
     name = directory.name
     entries = _finish_interrupted(directory)
@@ -87,7 +91,9 @@ def recover(
     if log_end_offset is None:
         known_gaps = list(gaps)
         start_offset = 0 if is_clean or was_damaged else recovery_point
-        log_end_offset = _walk(segments, start_offset, recovery_point, damages, gaps, is_compacted)
+        walk = _Walk(directory, segments, recovery_point, gaps, is_compacted, has_lost_power)
+        log_end_offset = walk.run(start_offset)
+        damages = walk.damages
         log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset))
         log_end_offset = _keep_end(log_end_offset, recovery_point, gaps)
         _report(directory, damages, gaps, known_gaps, was_damaged)
@@ -106,9 +112,7 @@ def recover(
         files.sync_dir(directory)
     log_start_offset = max(log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
-    for offset in [offset for offset in snapshot_offsets if offset > log_end_offset]:
-        files.unlink(directory / filename.snapshot_name(offset))
-        snapshot_offsets.remove(offset)
+    _drop_snapshots(directory, snapshot_offsets, log_end_offset, recovery_point if has_lost_power else LONG_MAX)
     leader_epochs.truncate_from_end(log_end_offset)
     if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
         _restore_epochs(directory, segments, leader_epochs)
@@ -198,7 +202,7 @@ def _read_epochs(directory: Path) -> list[tuple[int, int]] | None:
 def _restore_epochs(directory: Path, segments: list[Segment], leader_epochs: LeaderEpochs) -> None:
     """The leader epochs as the batches say them, stored again."""
     for segment in segments:
-        for batch in _good_batches(segment, segment.base_offset):
+        for batch in good_batches(segment, segment.base_offset):
             leader_epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset)
     data = checkpoint.encode_epochs(leader_epochs.entries)
     files.write_file(directory / filename.LEADER_EPOCH_CHECKPOINT, data)
@@ -238,49 +242,97 @@ def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
     return end_offset if next_offset == end_offset else None
 
 
-def _walk(
-    segments: list[Segment],
-    start_offset: int,
-    recovery_point: int,
-    damages: list[SegmentDamage],
-    gaps: list[tuple[int, int]],
-    is_compacted: bool,
-) -> int:
-    """Check and reindex from ``start_offset`` on, cut a torn tail, and return the end offset.
+class _Walk:
+    """Steps 4 and 5, over ``segments``, from which those are dropped that are cut off; adds to ``gaps``.
 
     What was on the disk, below the recovery point, cannot be a torn tail: bad bytes there are damage.
     """
-    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= start_offset), default=0)
-    end_offset = segments[first].base_offset if segments else 0
-    is_damaged = False  # at the end of the segment before
-    for index in range(first, len(segments)):
-        segment = segments[index]
+
+    def __init__(
+        self,
+        directory: Path,
+        segments: list[Segment],
+        recovery_point: int,
+        gaps: list[tuple[int, int]],
+        is_compacted: bool,
+        has_lost_power: bool,
+    ) -> None:
+        self.directory = directory
+        self.segments = segments
+        self.recovery_point = recovery_point
+        self.gaps = gaps
+        self.is_compacted = is_compacted
+        self.has_lost_power = has_lost_power
+        self.damages: list[SegmentDamage] = []
+
+    def run(self, start_offset: int) -> int:
+        """Check and reindex from ``start_offset`` on, and return the end offset."""
+        segments = self.segments
+        first = max((i for i, segment in enumerate(segments) if segment.base_offset <= start_offset), default=0)
+        end_offset = segments[first].base_offset if segments else 0
+        is_damaged = False  # at the end of the segment before
+        for index in range(first, len(segments)):
+            segment = segments[index]
+            if segment.size and segment.base_offset > end_offset and not is_damaged:
+                if self._may_be_lost(end_offset) and not _is_known_gap(self.gaps, end_offset, segment.base_offset - 1):
+                    self._cut_from(index, f"offset {end_offset} is missing")
+                    return end_offset
+                if not self.is_compacted:
+                    _add_gap(self.gaps, end_offset, segment.base_offset - 1)
+            position = _trusted_position(segment, start_offset) if index == first else 0
+            is_damaged = self._check(index, position)
+            if segment.size:
+                end_offset = max(end_offset, segment.base_offset, _end_offset(segment))
+            if len(segments) == index + 1:  # it is the last now, whatever there was
+                break
+        return end_offset
+
+    def _check(self, index: int, position: int) -> bool:
+        """Walk one segment from ``position`` on; whether damage reaches to its end."""
+        segment, segments = self.segments[index], self.segments
         following = next((later for later in segments[index + 1 :] if later.size), None)
-        if segment.size and segment.base_offset > end_offset:
-            if not is_damaged and not is_compacted:
-                _add_gap(gaps, end_offset, segment.base_offset - 1)
-            end_offset = segment.base_offset
         is_damaged = False
-        position = _trusted_position(segment, start_offset) if index == first else 0
         for damage in segment.rebuild_indexes(position):
             is_tail = damage.next_offset is None
-            if is_tail and not following and damage.expected_offset >= recovery_point and not damage.is_old:
-                _cut_tail(segment, damage)
+            if is_tail and not following and damage.expected_offset >= self.recovery_point and not damage.is_old:
+                cut_tail(segment, damage)
                 continue
+            if damage.is_zeros and following and following.base_offset == damage.expected_offset:
+                cut_tail(segment, damage)  # space that was kept ready, when the next segment had just been begun
+                continue
+            if self._may_be_lost(damage.expected_offset) and not damage.is_old:
+                self._cut_from(index + 1, f"what is before it is not whole: {damage.reason}")
+                if is_tail:
+                    cut_tail(segment, damage)
+                else:
+                    cut_rest(segment, damage.position, damage.reason)
+                segment.rebuild_indexes(position if position < damage.position else 0)
+                return False
             if is_tail and index + 1 < len(segments):
                 damage = damage._replace(next_offset=(following or segments[index + 1]).base_offset)
                 is_damaged = True
             segment.know(damage)
-            damages.append(SegmentDamage(segment.path, damage))
+            self.damages.append(SegmentDamage(segment.path, damage))
             logger.warning("%s", segment.damaged(damage))
-        if segment.size:
-            end_offset = max(end_offset, _end_offset(segment))
-    return end_offset
+        return is_damaged
+
+    def _may_be_lost(self, offset: int) -> bool:
+        """Whether what is missing at ``offset`` may never have come to the disk. What is behind it then was never
+        known to be there either: a sync covers all that was appended before it."""
+        return self.has_lost_power and offset >= self.recovery_point
+
+    def _cut_from(self, index: int, reason: str) -> None:
+        cut_segments(self.directory, self.segments[index:], reason)
+        del self.segments[index:]
+
+
+def _is_known_gap(gaps: list[tuple[int, int]], first: int, last: int) -> bool:
+    return any(known_first <= first and last <= known_last for known_first, known_last in gaps)
 
 
 def _add_gap(gaps: list[tuple[int, int]], first: int, last: int) -> None:
     """Note offsets that are missing, unless it is known."""
-    if not any(known_first <= first and last <= known_last for known_first, known_last in gaps):
+    if not _is_known_gap(gaps, first, last):
         gaps.append((first, last))
 
 
@@ -328,27 +380,23 @@ def _ends_damaged(segment: Segment, damages: list[SegmentDamage], end_offset: in
 
 
 def _trusted_position(segment: Segment, start_offset: int) -> int:
-    """Where in the segment to begin: the last indexed batch at or before ``start_offset``."""
+    """Where in the segment to begin: an indexed batch that is known to be on the disk, before ``start_offset``."""
     try:
-        position = segment.offset_index.position_for(start_offset)
+        position = segment.offset_index.position_for(start_offset - 1)
         segment.time_index.columns  # noqa: B018  # both must be good, or both are made anew
         header = next(iter(segment.headers(position)), None) if position else None
-        return position if header and header.header.last_offset <= start_offset else 0
+        return position if header and header.header.last_offset < start_offset else 0
     except CorruptData:
         return 0
 
 
-def _cut_tail(segment: Segment, damage: Damage) -> None:
-    if not damage.is_zeros:
-        logger.warning(
-            "%s: cut %d bytes of an append that was not finished at position %d: %s",
-            *(segment.path, damage.size, damage.position, damage.reason),
-        )
-    segment.size = damage.position
-    file = files.open_file(segment.path, writable=True)
-    file.truncate(damage.position)
-    file.sync()
-    file.close()
+def _drop_snapshots(directory: Path, offsets: list[int], end_offset: int, doubtful_offset: int) -> None:
+    """Remove producer snapshots behind the log's end, and those from ``doubtful_offset`` on that are torn."""
+    for offset in list(offsets):
+        path = directory / filename.snapshot_name(offset)
+        if offset > end_offset or (offset >= doubtful_offset and not is_good_snapshot(path)):
+            files.unlink(path)
+            offsets.remove(offset)
 
 
 def _end_offset(segment: Segment) -> int:
@@ -374,74 +422,3 @@ def _drop_empty_tail(segments: list[Segment], end_offset: int) -> int:
     if segments and not any(segment.size for segment in segments):
         return segments[-1].base_offset
     return end_offset
-
-
-# ----------------------------------------------------------------------------------------------------------- step 7
-
-
-def replay(
-    directory: Path,
-    segments: Iterable[Segment],
-    snapshot_offsets: list[int],
-    producers: ProducerState,
-    leader_epochs: LeaderEpochs,
-) -> None:
-    """Load the newest good producer snapshot, and replay the batches behind it; damaged ranges are passed over."""
-    start_offset = 0
-    producers.load(())
-    for offset in sorted(snapshot_offsets, reverse=True):
-        path = directory / filename.snapshot_name(offset)
-        try:
-            producers.load(producer_snapshot.decode(files.read_file(path) or b""))
-        except CorruptSnapshot as error:
-            logger.warning("%s: an older one, or the log itself, is used instead", error.within(str(path)))
-            files.unlink(path)
-            snapshot_offsets.remove(offset)
-            continue
-        start_offset = offset
-        break
-    for segment in _segments_from(list(segments), start_offset):
-        for batch in _good_batches(segment, start_offset):
-            header = batch.header
-            leader_epochs.assign(header.partition_leader_epoch, header.base_offset)
-            if header.producer_id >= 0:
-                update_producers(producers, header, batch)
-
-
-def _segments_from(segments: list[Segment], offset: int) -> list[Segment]:
-    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= offset), default=0)
-    return segments[first:]
-
-
-def _good_batches(segment: Segment, from_offset: int) -> Iterable[RecordBatch]:
-    position = 0
-    if from_offset > segment.base_offset:
-        try:
-            located = segment.find(from_offset)
-            position = segment.size if located is None else located.position
-        except CorruptData:
-            position = 0
-    for found in scan(segment.file, position=position, end=segment.size, expected_offset=0, check_crc=False):
-        if isinstance(found, LogBatch) and found.batch.header.base_offset >= from_offset:
-            yield found.batch
-
-
-def update_producers(producers: ProducerState, header: BatchHeader, batch: RecordBatch) -> None:
-    """Take note of a producer's batch, or of a transaction's marker."""
-    if not header.is_control:
-        if header.base_sequence >= 0:
-            producers.update(
-                header.producer_id,
-                header.producer_epoch,
-                header.base_sequence,
-                header.base_offset,
-                header.last_offset,
-                header.max_timestamp,
-                header.is_transactional,
-            )
-        return
-    try:
-        marker = decode_marker(batch.records()[0])
-    except (CorruptBatch, IndexError):
-        return  # Kafka's own control batches, such as a snapshot's, end no transaction
-    producers.end_transaction(header.producer_id, header.producer_epoch, marker[1], header.max_timestamp)

@@ -1,6 +1,6 @@
 """The small files beside a log's segments that save work when it is opened: producer snapshots, leader epochs.
 
-All they say can be had from the log again. So a disk that is full, or a crash that tears one, costs time at the next
+Snapshots made at rolls are synced with the next checkpoint. All they say can be had from the log again. So a disk that is full, or a crash that tears one, costs time at the next
 opening and nothing else; a failure to write one is logged, and is no failure of what called for it.
 """
 
@@ -27,6 +27,7 @@ class StateFiles:
         self._directory = directory
         self.snapshot_offsets = snapshot_offsets
         self._saved_epochs = saved_epochs
+        self._unsynced_offsets: set[int] = set()
 
     def save(
         self, offset: int, producers: ProducerState, leader_epochs: LeaderEpochs, base_offsets: Collection[int]
@@ -43,13 +44,31 @@ class StateFiles:
                 data = producer_snapshot.encode(producers.snapshot_entries())
                 files.write_file(self._directory / filename.snapshot_name(offset), data, sync=False)
                 self.snapshot_offsets.append(offset)
+                self._unsynced_offsets.add(offset)
                 kept = {*base_offsets, *sorted(self.snapshot_offsets)[-2:]}
                 self.drop_snapshots(lambda offset: offset not in kept)
         except StorageFailure as error:
             logger.warning("%s: no producer snapshot at %d: %s", self._directory, offset, error)
+
+    def sync(self) -> None:
+        """Wait until the snapshots are on the disk; those that cannot be brought there are removed."""
+        if not self._unsynced_offsets:
+            return
+        try:
+            for offset in sorted(self._unsynced_offsets):
+                file = files.open_file(self._directory / filename.snapshot_name(offset))
+                file.sync()
+                file.close()
+            files.sync_dir(self._directory)
+        except StorageFailure as error:
+            logger.warning("%s: producer snapshots are dropped: %s", self._directory, error)
+            unsynced = self._unsynced_offsets.copy()
+            self.drop_snapshots(lambda offset: offset in unsynced)
+        self._unsynced_offsets.clear()
 
     def drop_snapshots(self, is_gone: Callable[[int], bool]) -> None:
         """Remove the snapshots at offsets that are ``is_gone``. Raises StorageFailure."""
         for offset in [offset for offset in self.snapshot_offsets if is_gone(offset)]:
             files.unlink(self._directory / filename.snapshot_name(offset))
             self.snapshot_offsets.remove(offset)
+            self._unsynced_offsets.discard(offset)

@@ -1,0 +1,199 @@
+"""What a journal promises, folded to what must be found, and the check of a data directory against it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from logstore.format.record import Record
+from logstore.storage.data_dir import DataDir
+from logstore.storage.durability import Durability
+from logstore.storage.partition import PartitionLog
+from logstore.storage.producer_state import DuplicateBatch
+from logstore.storage.survey import survey
+from logstore.storage.verify import Severity, Tally, verify
+from workloads import (
+    Acknowledged,
+    Attempted,
+    Changed,
+    Changing,
+    Compacting,
+    Cut,
+    Cutting,
+    Event,
+    Leaving,
+    Left,
+    Synced,
+    TopicPartition,
+    TopicState,
+)
+
+
+class BrokenPromise(AssertionError):
+    """What was found is not what was promised."""
+
+
+def demand(condition: object, message: str) -> None:
+    if not condition:
+        raise BrokenPromise(message)
+
+
+@dataclass
+class LogPromise:
+    """Of one partition. ``known``: what was acknowledged, by offset. ``batches`` are the values that only exist
+    together. From ``start_min`` to ``start_max`` the log may start; up to ``durable_end`` nothing may be missing."""
+
+    known: dict[int, bytes] = field(default_factory=dict)
+    keys: dict[int, bytes | None] = field(default_factory=dict)
+    batches: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    cut_values: set[tuple[int, bytes]] = field(default_factory=set)
+    unanswered: set[bytes] = field(default_factory=set)
+    durable_end: int = 0
+    end: int = 0
+    start_min: int = 0
+    start_max: int = 0
+    is_compacted: bool = False
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Attempted(_, values, _):
+                self.unanswered.update(values)
+                self.batches |= {value: tuple(values) for value in values}
+            case Acknowledged(_, base_offset, values, key, durability):
+                self.unanswered.difference_update(values)
+                for offset, value in enumerate(values, base_offset):
+                    self.known[offset], self.keys[offset] = value, key
+                self.end = max(self.end, base_offset + len(values))
+                if durability is Durability.FSYNC:
+                    self.durable_end = max(self.durable_end, base_offset + len(values))
+            case Synced(_, end_offset):
+                self.durable_end = max(self.durable_end, end_offset)
+            case Cutting(_, offset):
+                # The batch that holds the offset goes whole, so nothing is sure from its first value on.
+                start = offset
+                while start > 0 and self.known.get(start - 1) in self.batches.get(self.known.get(offset, b""), ()):
+                    start -= 1
+                self.cut_values |= {item for item in self.known.items() if item[0] >= start}
+                self.known = {item: value for item, value in self.known.items() if item < start}
+                self.durable_end = min(self.durable_end, start)
+                self.end = min(self.end, start)
+            case Cut(_, end_offset):
+                self.durable_end = self.end = end_offset
+                self.cut_values.clear()
+            case Leaving(_, offset):
+                self.start_max = max(self.start_max, offset)
+            case Left(_, start_offset):
+                self.start_min = max(self.start_min, start_offset)
+            case Compacting():
+                self.is_compacted = True
+
+
+@dataclass
+class Promises:
+    """Of a whole directory. A topic may be in any of its ``states``; None: it need not be there."""
+
+    logs: dict[TopicPartition, LogPromise] = field(default_factory=dict)
+    states: dict[str, list[TopicState | None]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Iterable[Event], *, survives: Durability = Durability.FSYNC) -> "Promises":
+        """``survives``: FSYNC where power was lost, OS where only the process ended: then all that was acknowledged
+        must be there."""
+        promises = cls()
+        for event in events:
+            if isinstance(event, Changing):
+                promises.states.setdefault(event.topic, [None]).append(event.state)
+            elif isinstance(event, Changed):
+                promises.states[event.topic] = [event.state]
+                if event.state is None:
+                    promises.logs = {key: log for key, log in promises.logs.items() if key[0] != event.topic}
+            else:
+                promises.logs.setdefault(event.partition, LogPromise()).take(event)
+        if survives is Durability.OS:
+            for log in promises.logs.values():
+                log.durable_end = max(log.durable_end, log.end)
+        return promises
+
+
+# ------------------------------------------------------------------------------------------------------ the checking
+
+
+def check(data_dir: DataDir, promises: Promises) -> None:
+    """Raises BrokenPromise, and the engine's own errors, where ``data_dir``, just opened, is not what was promised."""
+    found = {topic.name: TopicState.of(topic) for topic in data_dir.topics()}
+    for name in found.keys() | promises.states.keys():
+        allowed = promises.states.get(name, [None])
+        demand(found.get(name) in allowed, f"topic {name}: {found.get(name)}, not one of {allowed}")
+    demand(not data_dir.damages(), f"damage is reported: {data_dir.damages()}")
+    for key, log in data_dir.logs():
+        check_log(log, promises.logs.get(key, LogPromise()))
+
+
+def check_log(log: PartitionLog, promise: LogPromise) -> None:
+    records = list(log.records(log.log_start_offset))
+    _check_range(log, promise)
+    _check_records(log, records, promise)
+    _check_batches(records, promise)
+    _check_look_ups(log, records)
+    _check_producers(log)
+
+
+def _check_range(log: PartitionLog, promise: LogPromise) -> None:
+    start, end = log.log_start_offset, log.log_end_offset
+    demand(start >= promise.start_min, f"{log.name}: starts at {start}; {promise.start_min} was promised")
+    demand(start <= promise.start_max, f"{log.name}: starts at {start}; nothing before {promise.start_max} was to go")
+    demand(end >= promise.durable_end, f"{log.name}: ends at {end}; {promise.durable_end} was on the disk")
+
+
+def _check_records(log: PartitionLog, records: list[Record], promise: LogPromise) -> None:
+    for record in records:
+        value = bytes(record.value or b"")
+        is_known = promise.known.get(record.offset) == value or (record.offset, value) in promise.cut_values
+        demand(is_known or value in promise.unanswered, f"{log.name}: garbage at {record.offset}: {value[:60]!r}")
+        demand(record.offset in promise.known or not is_known or promise.cut_values, f"{log.name}: {record.offset}")
+    offsets = [record.offset for record in records]
+    demand(offsets == sorted(set(offsets)), f"{log.name}: offsets {offsets}")
+    missing = set(range(log.log_start_offset, log.log_end_offset)).difference(offsets)
+    if promise.is_compacted:
+        latest = {record.key: record.offset for record in records}
+        missing = {at for at in missing if latest.get(promise.keys.get(at), -1) < at}
+        if promise.unanswered:  # one of them may have come in, and gone
+            missing &= promise.known.keys()
+    demand(not missing, f"{log.name}: offsets {sorted(missing)} of {log.log_start_offset} to {log.log_end_offset} miss")
+
+
+def _check_batches(records: list[Record], promise: LogPromise) -> None:
+    present = {bytes(record.value or b"") for record in records}
+    for record in records:
+        together = promise.batches.get(bytes(record.value or b""), ())
+        torn = [value for value in together if value not in present]
+        if torn and not promise.is_compacted:
+            first = records[0].offset  # the log may start in the middle of a batch
+            demand(record.offset - together.index(bytes(record.value or b"")) < first, f"half a batch: {torn} missing")
+
+
+def _check_look_ups(log: PartitionLog, records: list[Record]) -> None:
+    for record in records:
+        read = next(iter(log.records(record.offset)))
+        demand(read == record, f"{log.name}: a read at {record.offset} gave {read}")
+        first = next(other for other in records if other.timestamp_ms >= record.timestamp_ms)
+        by_time = log.offset_for_time(record.timestamp_ms)
+        demand(by_time == (first.timestamp_ms, first.offset), f"{log.name}: by time {by_time}, not {first.offset}")
+
+
+def _check_producers(log: PartitionLog) -> None:
+    """A batch that was the producer's last is known again, and one behind it is welcome."""
+    last = {batch.header.producer_id: batch.header for batch in log.batches(log.log_start_offset)}
+    for producer_id, header in last.items():
+        if producer_id < 0:
+            continue
+        known = log.producers.check(producer_id, header.producer_epoch, header.base_sequence, header.record_count)
+        demand(isinstance(known, DuplicateBatch), f"{log.name}: producer {producer_id}'s last batch is not known")
+        next_sequence = header.base_sequence + header.record_count
+        welcome = log.producers.check(producer_id, header.producer_epoch, next_sequence, 1)
+        demand(welcome is None, f"{log.name}: producer {producer_id} cannot go on at {next_sequence}")
+
+
+def check_verified(path: Path) -> None:
+    """``logstore verify`` has nothing to say of the directory."""
+    findings = [found for found in verify(survey(path), Tally()) if found.severity is not Severity.NOTE]
+    demand(not findings, f"verify says {findings}")
