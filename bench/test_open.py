@@ -81,3 +81,21 @@ def test_w8_open_256_mib_after_a_crash(place: Path, contest: Contest, unclean_mi
         return _open_ms(lambda: logstore.open(place / "store"))
 
     contest(f"W8 open 256 MiB after a crash, {unclean_mib} MiB behind the recovery point", "ms", {"logstore": measure})
+
+
+@pytest.mark.parametrize("thread_count", [1, 2])
+def test_w8_check_all_of_1_gib_after_a_crash(place: Path, contest: Contest, thread_count: int) -> None:
+    """Four partitions whose recovery points are lost: every byte is checked."""
+    values = [bytes([number % 251]) * 1024 for number in range(500)]
+    with logstore.open(place / "store") as store:
+        store.create_topic("bench", partitions=4)
+        for partition in range(4):
+            for _ in range((256 << 20) // (500 * 1024)):
+                store.log("bench", partition).append(values)
+
+    def measure() -> float:
+        for name in (filename.CLEAN_SHUTDOWN, filename.RECOVERY_POINT_CHECKPOINT):
+            (place / "store" / name).unlink()
+        return _open_ms(lambda: logstore.open(place / "store", num_recovery_threads_per_data_dir=thread_count))
+
+    contest(f"W8 check all of 1 GiB after a crash, {thread_count} threads", "ms", {"logstore": measure})

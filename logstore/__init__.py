@@ -10,6 +10,7 @@ from logstore.format.compression import Compression
 from logstore.format.record import Record
 from logstore.storage.durability import Durability
 from logstore.storage.log_writer import Appended
+from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.topics import TopicDescription
@@ -19,6 +20,7 @@ __all__ = [
     "Appended",
     "Compression",
     "Durability",
+    "OpeningProgress",
     "PartitionLog",
     "ReadOnlyLog",
     "ReadOnlyStore",

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
@@ -13,6 +13,7 @@ from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.data_dir import DataDir, caches_for, read_offsets
+from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.recovery import SegmentDamage
@@ -99,13 +100,17 @@ class ReadOnlyStore(_Closing):
         self._caches = caches_for(config or StoreConfig())
         self._logs: dict[tuple[str, int], ReadOnlyLog] = {}
         self._closed: Closed | None = None
+        self._damaged: dict[str, NotADataDir] = {}
         if not self._load() and not files.exists(path / filename.META_PROPERTIES):
             raise NotADataDir(str(path), f"it holds neither a partition nor {filename.META_PROPERTIES}")
 
     def _load(self) -> dict[str, TopicDescription]:
         if self._closed is not None:
             raise self._closed
-        return Topics(self.path).load() or topic_of_directories(self.path)
+        registry = Topics(self.path)
+        topics = registry.load()
+        self._damaged = registry.damaged
+        return topics if topics or self._damaged else topic_of_directories(self.path)
 
     def topics(self) -> list[TopicDescription]:
         """All topics, by name; where no settings are stored, as in Kafka's directories, the defaults stand for them."""
@@ -117,6 +122,8 @@ class ReadOnlyStore(_Closing):
         try:
             return self._load()[name]
         except (KeyError, TypeError):
+            if type(name) is str and name in self._damaged:
+                raise self._damaged[name] from None
             raise UnknownTopic(name) from None
 
     def log(self, topic: str, partition: int = 0) -> ReadOnlyLog:
@@ -130,12 +137,24 @@ class ReadOnlyStore(_Closing):
             directories = [path for path in paths if files.is_dir(path)]
             if not directories:
                 raise UnknownPartition(topic, partition, description.partitions)
-            log = ReadOnlyLog(directories[0], self._caches, lambda: self._start_offset(topic, partition))
+            log = ReadOnlyLog(
+                directories[0],
+                self._caches,
+                lambda: self._start_offset(topic, partition),
+                lambda: self._may_have_holes(topic, partition),
+            )
             self._logs[topic, partition] = log
         return log
 
     def _start_offset(self, topic: str, partition: int) -> int:
         return read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT).get((topic, partition), 0)
+
+    def _may_have_holes(self, topic: str, partition: int) -> bool:
+        """Whether the log has been compacted, or may have been: of other directories than ours nothing is known."""
+        description = Topics(self.path).load().get(topic)
+        if description is None or description.config.compacts:
+            return True
+        return (topic, partition) in read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
 
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Raises ReadOnly, as everything does that would change the directory."""
@@ -164,23 +183,43 @@ class ReadOnlyStore(_Closing):
 
 @overload
 def open(
-    path: str | Path = "data", *, read_only: Literal[False] = False, create: bool = True, **settings: object
+    path: str | Path = "data",
+    *,
+    read_only: Literal[False] = False,
+    create: bool = True,
+    on_progress: Callable[[OpeningProgress], None] | None = None,
+    **settings: object,
 ) -> Store: ...
 @overload
 def open(
-    path: str | Path = "data", *, read_only: Literal[True], create: bool = True, **settings: object
+    path: str | Path = "data",
+    *,
+    read_only: Literal[True],
+    create: bool = True,
+    on_progress: Callable[[OpeningProgress], None] | None = None,
+    **settings: object,
 ) -> ReadOnlyStore: ...
 def open(
-    path: str | Path = "data", *, read_only: bool = False, create: bool = True, **settings: object
+    path: str | Path = "data",
+    *,
+    read_only: bool = False,
+    create: bool = True,
+    on_progress: Callable[[OpeningProgress], None] | None = None,
+    **settings: object,
 ) -> Store | ReadOnlyStore:
     """Open a data directory; ``create`` makes it where there is none. ``settings`` are those of ``StoreConfig``.
 
     ``read_only`` takes no lock, creates and changes nothing: for a look beside a live owner, or at Apache Kafka's
-    directories. Raises InvalidArgument, NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
+    directories. Else ``on_progress`` is called, in this thread, a few times a second while partitions are opened, and
+    when all are; what it raises ends the opening.
+
+    Raises InvalidArgument, NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
     """
     config = StoreConfig.parse(settings)
     directory = _checked(path)
-    return ReadOnlyStore(directory, config) if read_only else Store(DataDir(directory, config, create=create))
+    if read_only:
+        return ReadOnlyStore(directory, config)
+    return Store(DataDir(directory, config, create=create, on_progress=on_progress))
 
 
 def _checked(path: str | Path) -> Path:

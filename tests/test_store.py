@@ -7,6 +7,7 @@ import pytest
 
 import logstore
 from logstore import Durability
+from logstore.storage.segment_list import SegmentList
 
 
 def test_settings_are_stored_and_applied_at_once(tmp_path: Path) -> None:
@@ -93,6 +94,37 @@ def test_who_still_holds_a_deleted_topics_log_is_told(tmp_path: Path) -> None:
         with pytest.raises(logstore.UnknownTopic):
             store.log("t")
         assert store.topics() == []
+
+
+def test_who_waits_for_the_disk_while_the_topic_is_deleted_is_told_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_from = SegmentList.sync_from  # what it syncs it opens by name where it is not open
+
+    def delete_first(segments: SegmentList, offset: int) -> None:
+        monkeypatch.undo()
+        store.delete_topic("t")
+        sync_from(segments, offset)
+
+    with logstore.open(tmp_path) as store:
+        store.create_topic("t")
+        store.log("t").append([b"x"])
+        monkeypatch.setattr(SegmentList, "sync_from", delete_first)
+        with pytest.raises(logstore.UnknownTopic):
+            store.log("t").append([b"x"], durability="fsync")
+
+
+def test_a_flush_passes_over_a_topic_that_is_deleted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with logstore.open(tmp_path) as store:
+        for name in ("a", "b"):
+            store.create_topic(name)
+            store.log(name).append([b"x"])
+        logs = store._data_dir.logs()
+        monkeypatch.setattr(store._data_dir, "logs", lambda: logs)
+        store.delete_topic("a")
+        store.flush()
+        assert store.log("b").synced_offset == 1
+        monkeypatch.undo()
 
 
 def test_a_closed_store_says_so_to_every_call(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from logstore.format import offsets_topic
 from logstore.format.batch import RecordBatch
 from logstore.format.record import Record
 from logstore.storage import files
+from logstore.storage.findings import Finding, Severity, damage_finding, unreadable
+from logstore.storage.log_check import check_records
 from logstore.storage.scan import Damage, scan
 from logstore.storage.survey import DECODERS, Kind, KnownFile, PartitionFiles, survey
-from logstore.storage.verify import Finding, Severity, check_records, damage_finding, load_index, unreadable
+from logstore.storage.verify import load_index
 
 _OFFSETS_TOPIC = "__consumer_offsets"
 

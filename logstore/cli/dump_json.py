@@ -9,9 +9,9 @@ from logstore.cli.text import codec_name, json_record
 from logstore.errors import CorruptBatch
 from logstore.format.batch import CONTROL_TYPES, BatchHeader, decode_marker
 from logstore.format.record import Record
+from logstore.storage.findings import Finding
 from logstore.storage.scan import LogBatch
 from logstore.storage.survey import Kind, KnownFile
-from logstore.storage.verify import Finding
 
 
 class JsonDump:

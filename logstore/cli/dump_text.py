@@ -11,9 +11,9 @@ from logstore.errors import CorruptBatch
 from logstore.format.batch import CONTROL_TYPES, BatchHeader, decode_marker
 from logstore.format.offsets_topic import GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, UnknownKey
 from logstore.format.record import Record
+from logstore.storage.findings import Finding, Severity
 from logstore.storage.scan import LogBatch
 from logstore.storage.survey import Kind, KnownFile
-from logstore.storage.verify import Finding, Severity
 
 _BATCH = "  {:<21} {:>7} {:>11} {:>9} {:>2} {:<7} {:<26} {:>5} {:<10} {:<5} {}"
 _TITLES = _BATCH.format(

@@ -9,10 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
+from logstore.cli.text import show_size
 from logstore.errors import NotADataDir
+from logstore.storage.opening import OpeningProgress
+from logstore.store import Store
+from logstore.store import open as open_store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_STEP_SIZE = 1 << 20
+_OPENING_IS_SLOW_S = 1.0
 
 data_option = click.option(
     "--data",
@@ -48,6 +53,35 @@ def resolve(path: str | None, data: Path) -> Path:
 
 def emit_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def open_to_write(data: Path, *, create: bool = True) -> Store:
+    """The store; where opening it takes long, as it may after a crash, and stderr is a terminal, a line there says how
+    far it is."""
+    if not sys.stderr.isatty():
+        return open_store(data, create=create)
+    from rich.console import Console
+    from rich.text import Text
+
+    status = Console(stderr=True).status("")
+
+    def show(progress: OpeningProgress) -> None:
+        if progress.elapsed_s >= _OPENING_IS_SLOW_S:
+            status.update(Text(f"opening {data}: {show_progress(progress)}"))
+            status.start()
+
+    try:
+        return open_store(data, create=create, on_progress=show)
+    finally:
+        status.stop()
+
+
+def show_progress(progress: OpeningProgress) -> str:
+    """As in ``3 of 16 partitions, 1.2 GiB of 4.0 GiB checked``."""
+    text = f"{progress.opened_count:,} of {progress.partition_count:,} partitions"
+    if progress.unchecked_size:
+        text += f", {show_size(progress.checked_size)} of {show_size(progress.unchecked_size)} checked"
+    return text
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 import click
 
 from logstore.cli.main import WRONG_USE
-from logstore.cli.options import data_option, emit_json, json_option, progress_bar
+from logstore.cli.options import data_option, emit_json, json_option, open_to_write, progress_bar
 from logstore.cli.text import show_partition_count, show_size
 from logstore.client.partitioner import partition_for_key
 from logstore.errors import InvalidArgument, InvalidRecord, LogstoreError, RecordTooLarge, UnknownTopic
@@ -18,7 +18,6 @@ from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
 from logstore.store import Store
-from logstore.store import open as open_store
 
 _CODECS = [codec.name.lower() for codec in Compression]
 
@@ -164,7 +163,7 @@ def produce(
         raise InvalidArgument("--key-separator", key_separator, "give at least one character")
     separator = None if key_separator is None else key_separator.encode()
     failed: LogstoreError | None = None
-    with open_store(data) as store:
+    with open_to_write(data) as store:
         found = _topic(store, topic, partitions)
         logs = [store.log(topic, number) for number in range(found.partitions)]
         producer = _Producer(logs, separator, Compression.parse(compression), Durability(durability))

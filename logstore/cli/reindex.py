@@ -9,9 +9,9 @@ from logstore.cli.dump_json import json_finding
 from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, emit_json, json_option, path_argument, progress_bar, resolve
 from logstore.cli.repair import DEFAULT_INDEX_INTERVAL, index_intervals, lock_data_dir
+from logstore.storage.findings import Severity, damage_finding
 from logstore.storage.reindex import reindex as reindex_log
 from logstore.storage.survey import survey
-from logstore.storage.verify import Severity, damage_finding
 
 
 @click.command()

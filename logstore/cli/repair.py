@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from logstore.config import TopicConfig
-from logstore.errors import CorruptCheckpoint, DataDirLocked, NotADataDir
+from logstore.errors import CorruptCheckpoint, DataDirLocked
 from logstore.format import filename
 from logstore.format.properties import decode_properties
 from logstore.storage import files
-from logstore.storage.data_dir import FORMAT_KEY, take_lock
+from logstore.storage.ownership import FORMAT_KEY, take_lock
 from logstore.storage.topics import Topics
 
 
@@ -29,11 +29,11 @@ def index_intervals(path: Path) -> dict[str, int]:
     """By topic: ``index.interval.bytes``. None of a directory that is not ours."""
     if not _is_ours(path):
         return {}
-    try:
-        return {name: topic.config.index_interval_bytes for name, topic in Topics(path).load().items()}
-    except NotADataDir as error:  # nothing but the distance of index entries depends on it
-        click.echo(f"warning: {error}; indexes get an entry every {DEFAULT_INDEX_INTERVAL} bytes", err=True)
-        return {}
+    registry = Topics(path)
+    topics = registry.load()
+    for error in registry.damaged.values():  # nothing but the distance of index entries depends on it
+        click.echo(f"warning: {error}; its indexes get an entry every {DEFAULT_INDEX_INTERVAL} bytes", err=True)
+    return {name: topic.config.index_interval_bytes for name, topic in topics.items()}
 
 
 DEFAULT_INDEX_INTERVAL = TopicConfig().index_interval_bytes

@@ -10,9 +10,8 @@ from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, emit_json, json_option, path_argument, progress_bar, resolve
 from logstore.cli.repair import DEFAULT_INDEX_INTERVAL, index_intervals, lock_data_dir
 from logstore.errors import InvalidArgument
-from logstore.format import filename
 from logstore.storage import salvage as storage
-from logstore.storage.data_dir import read_offsets
+from logstore.storage.facts import DirFacts
 from logstore.storage.survey import survey
 
 
@@ -26,8 +25,9 @@ def salvage(path: str | None, write: bool, as_json: bool, data: Path) -> int:
 
     PATH is a partition's directory or a data directory, which no process may have open; without one it is the data
     directory. Bad ranges are copied to salvaged/ in the partition's directory, the log is written anew with exactly the
-    good batches, and the offsets that are lost become a gap: whoever reads there is told. Without --write nothing is
-    changed, and the exit status is 1 if there is damage; with it, it is 0 once the damage has been dealt with.
+    good batches, and the offsets that are lost become a gap: whoever reads there is told. A batch of which only the
+    base offset, length, leader epoch or magic is wrong is put right, if that is beyond doubt. Without --write nothing
+    is changed, and the exit status is 1 if there is damage; with it, it is 0 once the damage has been dealt with.
 
     \b
     Examples:
@@ -41,16 +41,14 @@ def salvage(path: str | None, write: bool, as_json: bool, data: Path) -> int:
     with contextlib.ExitStack() as stack:
         if found.data_dir is not None and write:
             stack.callback(lock_data_dir(found.data_dir).close)
-        recovery_points, intervals = {}, {}
-        if found.data_dir is not None:
-            intervals = index_intervals(found.data_dir) if write else {}
-            recovery_points = read_offsets(found.data_dir / filename.RECOVERY_POINT_CHECKPOINT)
+        intervals = index_intervals(found.data_dir) if write and found.data_dir is not None else {}
+        facts = DirFacts(found.data_dir)
         size = sum(log.size for partition in found.partitions for log in partition.logs)
         with progress_bar("look for damage", size, hidden=as_json) as progress:
             plans = [
                 (plan, intervals.get(partition.topic_partition[0], DEFAULT_INDEX_INTERVAL))
                 for partition in found.partitions
-                for plan in storage.plan(partition, recovery_points.get(partition.topic_partition, 0), progress)
+                for plan in storage.plan(partition, facts.of(partition), progress)
             ]
         for plan, interval in plans:
             aside: list[Path | None] = list(storage.apply(plan, interval)) if write else [None] * len(plan.bad)
@@ -77,9 +75,20 @@ def _show(log: Path, bad: storage.BadRange, kept: Path | None, as_json: bool) ->
         first, last = bad.lost or (None, None)
         place = {"type": "bad_range", "path": str(log), "position": bad.position, "size": bad.size}
         kept_at = None if kept is None else str(kept)
-        emit_json({**place, "reason": bad.reason, "first_offset": first, "last_offset": last, "moved_to": kept_at})
+        emit_json(
+            {
+                **place,
+                "reason": bad.reason,
+                "first_offset": first,
+                "last_offset": last,
+                "moved_to": kept_at,
+                "is_mended": bool(bad.head),
+            }
+        )
         return
     lost = f"offsets {bad.lost[0]} to {bad.lost[1]} are lost" if bad.lost else "no offset is lost"
+    if bad.head:
+        lost = "the batch can be put right" if kept is None else "the batch was put right"
     click.echo(f"{log}: position {bad.position}, {bad.size} bytes: {bad.reason}; {lost}")
     if kept is not None:
         click.echo(f"  moved to {kept}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from logstore.cli.options import data_option, emit_json, json_option
+from logstore.cli.options import data_option, emit_json, json_option, open_to_write
 from logstore.cli.text import show_partition_count, show_size, show_table
 from logstore.storage.topics import TopicDescription
 from logstore.store import ReadOnlyStore
@@ -46,7 +46,7 @@ def create(name: str, partitions: int | None, settings: tuple[str, ...], as_json
     Example:
       logstore topic create orders --partitions 3 --set cleanup.policy=compact
     """
-    with open_store(data) as store:
+    with open_to_write(data) as store:
         created = store.create_topic(name, partitions, **_parse(settings))
     _say(created, f"created topic {name}: {show_partition_count(created.partitions)}", as_json)
 
@@ -131,7 +131,7 @@ def alter(
     changes: dict[str, object] = {**_parse(settings), **dict.fromkeys(unset)}
     if not changes and partitions is None:
         raise click.UsageError("nothing to alter: give --partitions, --set or --unset")
-    with open_store(data, create=False) as store:
+    with open_to_write(data, create=False) as store:
         altered = store.alter_topic(name, changes, partitions)
     _say(altered, f"altered topic {name}: {show_partition_count(altered.partitions)}; {_overrides(altered)}", as_json)
 
@@ -148,7 +148,7 @@ def delete(name: str, yes: bool, as_json: bool, data: Path) -> None:
     Example:
       logstore topic delete orders --yes
     """
-    with open_store(data, create=False) as store:
+    with open_to_write(data, create=False) as store:
         found = store.topic(name)
         if not yes:
             if not sys.stdin.isatty():

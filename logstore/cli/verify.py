@@ -9,8 +9,8 @@ from logstore.cli.dump_json import json_finding
 from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, emit_json, json_option, path_argument, progress_bar, resolve
 from logstore.cli.text import show_size
+from logstore.storage.findings import Finding, Severity, Tally
 from logstore.storage.survey import survey
-from logstore.storage.verify import Finding, Severity, Tally
 from logstore.storage.verify import verify as verify_files
 
 

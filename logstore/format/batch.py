@@ -18,7 +18,6 @@ Formats v0 and v1, which Kafka wrote before 0.11, have their magic byte at the s
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import repeat
 from operator import index
 from struct import Struct
@@ -53,8 +52,8 @@ FRAME_SIZE = 12
 MAGIC_POSITION = 16
 CRC_START = 21  # the first byte that the CRC covers
 _CRC = Struct(">bI")
-_BODY_HEADER = Struct(">hiqqqhii")
-assert PLACE.size + _CRC.size == CRC_START and CRC_START + _BODY_HEADER.size == HEADER_SIZE
+BODY_HEADER = Struct(">hiqqqhii")
+assert PLACE.size + _CRC.size == CRC_START and CRC_START + BODY_HEADER.size == HEADER_SIZE
 
 # A message of format v0 or v1: offset, size of what follows, CRC-32, magic.
 _OLD_MESSAGE = Struct(">qiIb")
@@ -330,22 +329,6 @@ def _encode_body(
     return base_timestamp, max_timestamp, encode_records(rows)
 
 
-def encode_plain(values: Sequence[bytes], timestamp_ms: int) -> tuple[bytes, bytes]:
-    """What ``encode_batch`` makes of plain values (see ``only_bytes``), all of one time: what follows PLACE in the
-    header, and the records. For the log, which knows the place only when nothing is left to do but to write."""
-    body = encode_values(values)
-    covered, crc = _plain_header(timestamp_ms, len(values))
-    return _CRC.pack(MAGIC, crc32c(body, crc)) + covered, body
-
-
-@lru_cache(maxsize=16)  # many single appends fall into one millisecond
-def _plain_header(timestamp_ms: int, count: int) -> tuple[bytes, int]:
-    """The covered part of a plain batch's header, and its CRC."""
-    producer = NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE
-    covered = _BODY_HEADER.pack(0, count - 1, timestamp_ms, timestamp_ms, *producer, count)
-    return covered, crc32c(covered)
-
-
 def _integers(timestamps_ms: Any) -> int | list[int]:
     """Timestamps as Python's integers; numpy's would wrap where theirs end. Raises InvalidRecord."""
     try:
@@ -370,7 +353,7 @@ def assemble_batch(
 ) -> bytes:
     """A batch around a body that is encoded, and compressed as ``attributes`` says. Raises InvalidRecord."""
     try:
-        covered = _BODY_HEADER.pack(
+        covered = BODY_HEADER.pack(
             attributes,
             last_offset_delta,
             base_timestamp,

@@ -10,12 +10,12 @@ All varints are zigzag; a length of -1 stands for null (a header's key cannot be
 its own: the batch's CRC covers the body as it is stored, compressed or not.
 
 Python pays for each step it takes a record, so neither direction takes many: the encoder of plain values assembles
-cached heads with ``map`` and one ``join``; the decoder of larger batches reads one field of all records at a time with
+cached pieces with ``map`` and one ``join``; the decoder of larger batches reads one field of all records at a time with
 numpy. Both have a general, record-by-record form for the rest, and tests hold the two to the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -85,6 +85,8 @@ _NULL = b"\x01"  # the varint of -1
 # What a lone record without key begins with, up to its value, by value length.
 _LONE_HEADS = _Cache(lambda length: _HEADS[0][1][length][1:] + b"\0" + _NULL + encode_varint(length))
 _DELTAS = [encode_varint(delta) + _NULL for delta in range(1024)]
+# From so many records on, values that all have one length are taken to be so by nature, and not by chance.
+_EQUAL_COUNT_MIN = 16
 
 
 def only_bytes(values: Iterable[object]) -> bool:
@@ -96,11 +98,13 @@ def encode_values(values: Sequence[bytes]) -> bytes:
     """A body of records that have a value only: no key, no headers, all at the batch's base timestamp."""
     count = len(values)
     if count == 1:
-        return b"%b%b\0" % (_LONE_HEADS[len(values[0])], values[0])
+        return lone_head(len(values[0])) + values[0] + b"\0"
+    lengths = list(map(len, values))
+    if _EQUAL_COUNT_MIN <= count <= len(_DELTAS) and lengths.count(lengths[0]) == count:
+        return _encode_equal(values, lengths[0])
     deltas = _DELTAS
     if count > len(deltas):
         deltas = deltas + [encode_varint(delta) + _NULL for delta in range(len(deltas), count)]
-    lengths = list(map(len, values))
     pieces: list[Buffer] = [b""] * (4 * count + 1)
     begin = 0
     for delta_limit, heads in _HEADS:
@@ -115,6 +119,30 @@ def encode_values(values: Sequence[bytes]) -> bytes:
     pieces[0] = pieces[0][1:]
     pieces[-1] = b"\0"
     return b"".join(pieces)
+
+
+def lone_head(value_length: int) -> bytes:
+    """What stands before the value in a body of one such record; behind it, a zero ends the record."""
+    return _LONE_HEADS[value_length]
+
+
+def _encode_equal(values: Sequence[bytes], length: int) -> bytes:
+    """``encode_values`` of values of one length: what stands between them is the same in each such batch."""
+    count = len(values)
+    pieces = [b"\0"] * (2 * count + 1)
+    pieces[: 2 * count : 2] = _heads_of_equal(length, 1 << (count - 1).bit_length())[:count]
+    pieces[1::2] = values
+    pieces[0] = pieces[0][1:]
+    return b"".join(pieces)
+
+
+@lru_cache(maxsize=32)
+def _heads_of_equal(length: int, count: int) -> list[bytes]:
+    """All that stands before each value of ``length``, the end of the record before it included."""
+    encoded_length = encode_varint(length)
+    short, long = (heads[length] for _, heads in _HEADS[:2])
+    limit = _HEADS[0][0]
+    return [(short if delta < limit else long) + _DELTAS[delta] + encoded_length for delta in range(count)]
 
 
 def encode_records(

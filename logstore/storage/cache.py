@@ -23,25 +23,26 @@ class LruCache(Generic[Value]):
         self._cost = cost
         self._total = 0
         self._values: OrderedDict[object, Value] = OrderedDict()
-        self._newest: tuple[object, Value] | None = None  # what was got last, which is in ``_values``: for a look
+        # What was got last, which is in ``_values``, with its key: for a look without a call, let alone a lock.
+        self.newest: tuple[object, Value | None] = None, None
         self._lock = Lock()
 
     def get(self, key: object, make: Callable[[], Value]) -> Value:
         """The value kept for ``key`` (compared by identity, as plain objects are), else the one that ``make`` makes."""
-        newest = self._newest
-        if newest is not None and newest[0] is key:
+        newest = self.newest
+        if newest[0] is key and newest[1] is not None:
             return newest[1]
         with self._lock:
             value = self._values.get(key)
             if value is not None:
                 self._values.move_to_end(key)
-                self._newest = key, value
+                self.newest = key, value
                 return value
         value = make()
         with self._lock:
             self._drop(key)
             self._values[key] = value
-            self._newest = key, value
+            self.newest = key, value
             self._total += self._cost(value)
             while self._total > self.capacity and len(self._values) > 1:
                 _, oldest = self._values.popitem(last=False)
@@ -52,9 +53,14 @@ class LruCache(Generic[Value]):
         with self._lock:
             self._drop(key)
 
+    def renew_in_child(self) -> None:
+        """After a fork: forget everything, and the lock, which a thread that the child does not have may hold."""
+        self._lock = Lock()
+        self._values, self._newest, self._total = OrderedDict(), None, 0
+
     def _drop(self, key: object) -> None:
         value = self._values.pop(key, None)
-        self._newest = None
+        self.newest = None, None
         if value is not None:
             self._total -= self._cost(value)
 
@@ -76,6 +82,12 @@ class Caches:
             self.files.discard(key)
             self.maps.discard(key)
             self.columns.discard(key)
+
+    def renew_in_child(self) -> None:
+        """See ``LruCache.renew_in_child``."""
+        self.files.renew_in_child()
+        self.maps.renew_in_child()
+        self.columns.renew_in_child()
 
 
 Columns = tuple["array[int]", "array[int]"]

@@ -1,8 +1,8 @@
 """Cutting off the end of a log that is being opened: what never was a record is dropped, what was one is kept aside.
 
-A *torn tail* has no good batch in it: it is an append that was not finished. Where power was lost, the disk may have kept
-later writes and not earlier ones. What is behind the first that is missing was never known to be on the disk, and the
-log ends before it; but good batches may be in it, so it goes to ``salvaged/`` in the partition's directory.
+A *torn tail* has no good batch in it: it is an append that was not finished. Where power was lost, the disk may have
+kept later writes and not earlier ones. What is behind the first that is missing was never known to be on the disk, and
+the log ends before it; but good batches may be in it, so it goes to ``salvaged/`` in the partition's directory.
 """
 
 import logging
@@ -29,6 +29,7 @@ def cut_tail(segment: Segment, damage: Damage) -> None:
             *(segment.path, damage.size, damage.position, damage.reason),
         )
     segment.size = damage.position
+    segment.forget_damage_from(damage.position)
     file = files.open_file(segment.path, writable=True)
     file.truncate(damage.position)
     file.sync()
@@ -42,6 +43,7 @@ def cut_rest(segment: Segment, position: int, reason: str) -> None:
     kept = _copy(file, position, segment.size, _new_path(segment.directory, name))
     _say_cut(segment.path, position, segment.size, reason, kept)
     segment.size = position
+    segment.forget_damage_from(position)
     file.truncate(position)
     file.sync()
     file.close()
@@ -63,7 +65,7 @@ def cut_segments(directory: Path, segments: Sequence[Segment], reason: str) -> N
 
 def _say_cut(path: Path, position: int, end: int, reason: str, kept: Path) -> None:
     logger.error(
-        "%s: power was lost before all was on the disk: the log ends at position %d (%s); %d bytes behind it are kept in %s",
+        "%s: power was lost before all was on the disk: the log ends at position %d (%s); %d bytes behind it are in %s",
         *(path, position, reason, end - position, kept),
     )
 

@@ -16,29 +16,28 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
 
-from logstore.config import StoreConfig, TopicConfig
+from logstore.config import INT_MAX, StoreConfig, TopicConfig
 from logstore.errors import (
     Closed,
     CorruptCheckpoint,
-    DataDirLocked,
+    DiskFull,
     ForkedProcess,
     InvalidArgument,
     LogstoreError,
-    NotADataDir,
     StorageFailure,
     TopicAlreadyExists,
     UnknownPartition,
     UnknownTopic,
 )
 from logstore.format import checkpoint, filename
-from logstore.format.properties import decode_properties, encode_clean_shutdown, encode_properties
+from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.log_writer import wall_clock_ms
+from logstore.storage.opening import Opening, OpeningProgress, try_to_open, unchecked_size
+from logstore.storage.ownership import is_ours, make_meta, prepare, take_lock
 from logstore.storage.partition import PartitionLog
 from logstore.storage.recovery import SegmentDamage
 from logstore.storage.retention import RetentionClock
@@ -47,8 +46,6 @@ from logstore.storage.upkeep import Upkeep, monotonic_ms
 
 logger = logging.getLogger("logstore.storage")
 
-FORMAT_KEY = "logstore.format"
-FORMAT_VERSION = "1"
 TopicPartition = tuple[str, int]
 
 
@@ -63,8 +60,10 @@ class DataDir:
         create: bool = True,
         now_ms: Callable[[], int] = wall_clock_ms,
         committed_offsets: Callable[[str, int], Mapping[str, int]] = lambda topic, partition: {},
+        on_progress: Callable[[OpeningProgress], None] | None = None,
     ) -> None:
-        """``committed_offsets`` gives, by group, what has been committed of a partition."""
+        """``committed_offsets`` gives, by group, what has been committed of a partition; ``on_progress`` is told how
+        far the opening is, in this thread."""
         self.path = path
         self.config = config or StoreConfig()
         self.now_ms = now_ms
@@ -75,10 +74,10 @@ class DataDir:
         self._closed: LogstoreError | None = None
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
-        _prepare(path, create)
+        prepare(path, create)
         self._lock_file = take_lock(path)
         try:
-            self._open()
+            self._open(on_progress)
         except BaseException:
             self._lock_file.close()
             raise
@@ -86,9 +85,9 @@ class DataDir:
         self._upkeep = Upkeep(self)
         self._upkeep.start()
 
-    def _open(self) -> None:
-        if not _is_ours(self.path):
-            _make_meta(self.path)
+    def _open(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
+        if not is_ours(self.path):
+            make_meta(self.path)
         self._registry = Topics(self.path)
         self._caches = caches_for(self.config)
         # Deleted directories: since when, for how long they stay, and where they are.
@@ -99,37 +98,53 @@ class DataDir:
         self._recovery_points = read_offsets(self.path / filename.RECOVERY_POINT_CHECKPOINT)
         self._start_offsets = read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT)
         self.cleaner_offsets = read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
+        if not self.cleaner_offsets:  # it may be damaged, and is not written anew before there is something to say
+            files.unlink(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
+        # Only when all logs have been recovered is this boot the one that they were written in.
+        self._boot_id = files.boot_id()
+        written_in = files.read_file(self.path / filename.BOOT_ID)
+        self._has_lost_power = not self.was_clean and self._boot_id is not None and written_in != self._boot_id.encode()
         if self.was_clean:
             files.unlink(marker)
             files.sync_dir(self.path)
-        partitions = [(topic, number) for topic in self._topics.values() for number in range(topic.partitions)]
-        if self.was_clean or len(partitions) == 1:
-            logs = [self._try_to_open(*partition) for partition in partitions]
-        else:
-            with ThreadPoolExecutor(self.config.num_recovery_threads_per_data_dir) as pool:
-                logs = list(pool.map(lambda partition: self._try_to_open(*partition), partitions))
-        keys = [(topic.name, number) for topic, number in partitions]
-        self._logs = {key: log for key, log in zip(keys, logs, strict=True) if log is not None}
+        self._open_all(on_progress)
+        if self._boot_id is not None and len(self._logs) == self._partition_count():
+            try:
+                files.write_file(self.path / filename.BOOT_ID, self._boot_id.encode(), sync=False)
+            except DiskFull as error:  # it saves an opening time, and must not keep this one from it
+                logger.warning("%s: the next opening checks more than it must: %s", self.path, error)
 
-    def _try_to_open(self, topic: TopicDescription, partition: int) -> PartitionLog | None:
-        try:
-            return self._open_log(topic, partition)
-        except LogstoreError as error:
-            name = self.path / filename.partition_dir(topic.name, partition)
-            logger.error("%s is left out until it is asked for, since it cannot be opened: %s", name, error)
-            return None
+    def _open_all(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
+        thread_count = self.config.num_recovery_threads_per_data_dir
+        keys = [(topic.name, number) for topic in self._topics.values() for number in range(topic.partitions)]
+        unchecked_sizes = [0] * len(keys) if self.was_clean else [self._unchecked_size(key) for key in keys]
+        opening = Opening(self._logs, self._open_log, self.save_offsets, on_progress)
+        done = opening.run(zip(keys, unchecked_sizes, strict=True), thread_count)
+        if keys and not self.was_clean:
+            logger.info(
+                "%s was not closed cleanly: opened %d of %d partitions, checked %d bytes, found %d damages, in %.1f s",
+                *(self.path, len(self._logs), len(keys), done.checked_size, len(self.damages()), done.elapsed_s),
+            )
 
-    def _open_log(self, topic: TopicDescription, partition: int) -> PartitionLog:
-        key = (topic.name, partition)
+    def _unchecked_size(self, key: TopicPartition) -> int:
+        return unchecked_size(self.path / filename.partition_dir(*key), self._recovery_points.get(key, 0), self._caches)
+
+    def _partition_count(self) -> int:
+        """At least: of a topic whose settings cannot be read, it is not known."""
+        return sum(topic.partitions for topic in self._topics.values()) + len(self._registry.damaged)
+
+    def _open_log(self, key: TopicPartition) -> PartitionLog:
         directory = self.path / filename.partition_dir(*key)
         files.make_dir(directory)
         return PartitionLog(
             directory,
-            topic.config,
+            self._topics[key[0]].config,
             caches=self._caches,
             log_start_offset=self._start_offsets.get(key, 0),
             recovery_point=self._recovery_points.get(key, 0),
             is_clean=self.was_clean and key in self._recovery_points,
+            was_compacted=key in self.cleaner_offsets,
+            has_lost_power=self._has_lost_power,
             now_ms=self.now_ms,
             save_recovery_point=self.save_offsets,
         )
@@ -146,6 +161,8 @@ class DataDir:
         try:
             return self._topics[name]
         except (KeyError, TypeError):
+            if type(name) is str and name in self._registry.damaged:
+                raise self._registry.damaged[name].with_traceback(None) from None
             raise UnknownTopic(name) from None
 
     def create_topic(
@@ -157,7 +174,7 @@ class DataDir:
             count = self.config.num_partitions if partitions is None else partitions
             config = TopicConfig.parse(settings or {})
             self._registry.check_new(name, count)
-            if name in self._topics:
+            if name in self._topics or name in self._registry.damaged:
                 raise TopicAlreadyExists(name)
             self._forget_offsets(name)
             topic = self._registry.create(name, count, config)
@@ -199,9 +216,10 @@ class DataDir:
             self._forget_offsets(name)
 
     def _open_partitions(self, topic: TopicDescription, first: int = 0) -> None:
+        """Of a topic that is there by now, whether they can be opened or not."""
         for partition in range(first, topic.partitions):
             if (topic.name, partition) not in self._logs:
-                self._logs[topic.name, partition] = self._open_log(topic, partition)
+                try_to_open(self._logs, self._open_log, (topic.name, partition))
 
     def _forget_offsets(self, topic: str) -> None:
         """Drop what the checkpoint files say of a topic that is gone: another of the same name begins anew."""
@@ -226,7 +244,7 @@ class DataDir:
                 raise UnknownPartition(topic, partition, description.partitions)
             key = (description.name, partition)
             if key not in self._logs:  # the disk was full, or failed, when it was to be opened
-                self._logs[key] = self._open_log(description, partition)
+                self._logs[key] = self._open_log(key)
             return self._logs[key]
 
     def logs(self) -> list[tuple[TopicPartition, PartitionLog]]:
@@ -269,6 +287,7 @@ class DataDir:
     ) -> dict[TopicPartition, int]:
         """What was read of partitions that there are and that could not be opened."""
         counts = {name: topic.partitions for name, topic in self._topics.copy().items()}
+        counts |= dict.fromkeys(self._registry.damaged, INT_MAX)
         return {key: offset for key, offset in offsets.items() if key not in logs and key[1] < counts.get(key[0], 0)}
 
     def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
@@ -287,7 +306,8 @@ class DataDir:
     def flush(self) -> None:
         """Wait until everything appended so far, to any partition, is on the disk."""
         for _, log in self.logs():
-            log.flush()
+            with contextlib.suppress(UnknownTopic):  # deleted since: there is nothing left to wait for
+                log.flush()
 
     # ------------------------------------------------------------------------------------------------------- the end
 
@@ -313,6 +333,8 @@ class DataDir:
 
     def close(self) -> None:
         """Make everything durable, record that it is, and let others open the directory."""
+        if isinstance(self._closed, ForkedProcess):
+            return
         self._upkeep.stop()
         with self._lock:
             if self._closed is not None:
@@ -332,9 +354,8 @@ class DataDir:
 
     def _is_whole(self) -> bool:
         """Whether the next opening may trust every partition's recorded end: all were opened, and are closed."""
-        partitions = sum(topic.partitions for topic in self._topics.values())
         logs = self._logs.values()
-        return len(logs) == partitions and all(log.is_closed and not log.damages for log in logs)
+        return len(logs) == self._partition_count() and all(log.is_closed and not log.damages for log in logs)
 
     def is_closing(self) -> bool:
         """Whether upkeep is to come to an end."""
@@ -347,6 +368,7 @@ class DataDir:
     def _abandon_in_child(self) -> None:
         self._closed = ForkedProcess(f"data directory {self.path}")
         self._lock = threading.RLock()  # the old one may be held, by a thread that the child does not have
+        self._caches.renew_in_child()
         for log in self._logs.values():
             log.abandon_in_child(self._closed)
         # The lock is the parent's; this only lets go of the child's hold on it.
@@ -370,66 +392,6 @@ def _close(log: PartitionLog) -> StorageFailure | None:
 def _check_settings(settings: object) -> None:
     if not isinstance(settings, Mapping) or not all(type(name) is str for name in settings):
         raise InvalidArgument("settings", settings, "settings are a mapping of names to values")
-
-
-def _prepare(path: Path, create: bool) -> None:
-    """Make sure that there is a directory of our own: a new one, an empty one, or one that says so."""
-    if not files.exists(path):
-        if not create:
-            raise NotADataDir(str(path), "there is no such directory")
-        files.make_dir(path, parents=True)
-        files.sync_dir(path.parent)
-    if not files.is_dir(path):
-        raise NotADataDir(str(path), "it is a file, not a directory")
-    if _is_ours(path):
-        return
-    begun = {filename.LOCK, filename.META_PROPERTIES + files.TEMPORARY}  # by an opening that was interrupted
-    foreign = [entry.name for entry in files.list_dir(path) if entry.name not in begun]
-    if foreign:
-        raise NotADataDir(str(path), f"it holds {foreign[0]!r} and no {filename.META_PROPERTIES}; name an empty one")
-    if not create:
-        raise NotADataDir(str(path), "it is empty")
-
-
-def take_lock(path: Path) -> files.File:
-    """Keep other processes from opening the directory, until the file is closed. Raises DataDirLocked.
-
-    What another program's lock file says, such as Apache Kafka's, stays.
-    """
-    file = files.open_file(path / filename.LOCK, writable=True, create=True)
-    if not files.lock(file):
-        owner = file.read_at(0, 100).decode(errors="replace").strip()
-        file.close()
-        raise DataDirLocked(str(path), owner or "its process id is unknown")
-    with contextlib.suppress(NotADataDir):
-        _is_ours(path)
-        file.truncate(0)
-        file.write_at(0, f"process {os.getpid()}\n".encode())
-    return file
-
-
-def _make_meta(path: Path) -> None:
-    meta = {"version": "1", FORMAT_KEY: FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
-    files.write_file(path / filename.META_PROPERTIES, encode_properties(meta))
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether the directory says that it is; False where it says nothing. Raises NotADataDir where it is another's."""
-    data = files.read_file(path / filename.META_PROPERTIES)
-    if data is None:
-        return False
-    try:
-        meta = decode_properties(data)
-    except CorruptCheckpoint as error:
-        raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
-    if FORMAT_KEY not in meta:
-        raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
-    if meta[FORMAT_KEY] != FORMAT_VERSION:
-        raise NotADataDir(
-            str(path),
-            f"its format is {meta[FORMAT_KEY]}, this program's {FORMAT_VERSION}; use the program that wrote it",
-        )
-    return True
 
 
 def read_offsets(path: Path) -> dict[TopicPartition, int]:

@@ -29,6 +29,7 @@ DIR_MODE = 0o700
 TEMPORARY = ".tmp"  # the ending of a file that ``write_file`` has not finished
 _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_MAY_NOT_WRITE = {errno.EROFS, errno.EPERM, errno.EACCES}
 _ON_LINUX = sys.platform == "linux"
 
 
@@ -49,11 +50,12 @@ class File:
     """An open file. It closes when it is told to, or when the last who holds it lets go: a reader that still holds
     one goes on reading after retention has unlinked the name."""
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("fd", "path", "refusal")
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
+        self.refusal: OSError | None = None  # why it could only be opened to be read
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -69,6 +71,11 @@ class File:
     def size(self) -> int:
         with _named(self.path, "stat"):
             return os.fstat(self.fd).st_size
+
+    def inode(self) -> int:
+        """By which a file is told from another that has, or had, its name."""
+        with _named(self.path, "stat"):
+            return os.fstat(self.fd).st_ino
 
     def read_at(self, position: int, size: int) -> bytes:
         """``size`` bytes from ``position``; fewer only at the end of the file."""
@@ -92,7 +99,7 @@ class File:
             while written < len(data):
                 written += os.pwrite(self.fd, memoryview(data)[written:], position + written)
         except OSError as error:
-            raise failure(self.path, "write", error) from None
+            raise failure(self.path, "write", self.refusal or error) from None
 
     def write_pieces_at(self, position: int, pieces: Sequence[Buffer]) -> None:
         """All pieces, one after the other, by as few system calls as the kernel allows."""
@@ -101,7 +108,7 @@ class File:
             if len(pieces) <= _IOV_MAX and os.pwritev(self.fd, pieces, position) == size:
                 return
         except OSError as error:
-            raise failure(self.path, "write", error) from None
+            raise failure(self.path, "write", self.refusal or error) from None
         self.write_at(position, b"".join(pieces))
 
     def next_data(self, position: int) -> int | None:
@@ -124,8 +131,10 @@ class File:
             raise failure(self.path, "sync", error) from None
 
     def truncate(self, size: int) -> None:
-        with _named(self.path, "truncate"):
+        try:
             os.ftruncate(self.fd, size)
+        except OSError as error:
+            raise failure(self.path, "truncate", self.refusal or error) from None
 
     def allocate(self, size: int) -> None:
         """Grow the file to ``size`` bytes of zeros that the disk has promised, so that a map of it cannot fail."""
@@ -169,14 +178,21 @@ def _sync(fd: int) -> None:
         os.fsync(fd)
 
 
-def open_file(path: Path, *, writable: bool = False, create: bool = False, exclusive: bool = False) -> File:
+def open_file(
+    path: Path, *, writable: bool = False, create: bool = False, exclusive: bool = False, or_readable: bool = False
+) -> File:
+    """``or_readable``: one that may not be written, on a disk that has become read-only, is opened to be read."""
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
     if create:
         flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
     try:
         return _open_regular(path, flags)
     except OSError as error:
-        raise failure(path, "open", error) from None
+        if not (or_readable and writable and error.errno in _MAY_NOT_WRITE):
+            raise failure(path, "open", error) from None
+        file = open_file(path)
+        file.refusal = error
+        return file
 
 
 def _open_regular(path: Path, flags: int) -> File:

@@ -245,10 +245,14 @@ class TimeIndex(SparseIndex):
 
     def append(self, timestamp_ms: int, offset: int) -> None:
         """Nothing is added where the timestamp is not larger than the last one."""
+        if self.takes(timestamp_ms):
+            self._append(timestamp_ms, offset - self.base_offset)
+
+    def takes(self, timestamp_ms: int) -> bool:
+        """Whether ``append`` would add an entry of this timestamp."""
         assert self._held is not None
         timestamps = self._held[0]
-        if timestamp_ms > (timestamps[-1] if timestamps else -1):
-            self._append(timestamp_ms, offset - self.base_offset)
+        return timestamp_ms > (timestamps[-1] if timestamps else -1)
 
     def count_up_to(self, offset: int) -> int:
         """How many entries are for offsets up to ``offset``."""

@@ -6,9 +6,10 @@ open slices even after that.
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
 from logstore.format.batch import BatchHeader, RecordBatch
 from logstore.format.record import Record
@@ -16,6 +17,7 @@ from logstore.storage.arguments import as_integer
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.retention import SegmentInfo
 from logstore.storage.segment import Segment
+from logstore.storage.segment_reader import Located
 
 READ_SIZE_MAX = 1 << 20
 
@@ -25,14 +27,20 @@ class TimestampAndOffset(NamedTuple):
     offset: int
 
 
+def always() -> bool:
+    return True
+
+
 class LogView(NamedTuple):
-    """``name`` is the partition's directory name; ``gaps`` are (first, last) offsets that salvage could not save."""
+    """``name`` is the partition's directory name; ``gaps`` are (first, last) offsets that salvage could not save.
+    ``may_have_holes`` says whether compaction may have taken offsets away: else none may be missing."""
 
     name: str
     segments: tuple[Segment, ...]
     log_start_offset: int
     log_end_offset: int
     gaps: tuple[tuple[int, int], ...] = ()
+    may_have_holes: Callable[[], bool] = always
 
     def read(self, offset: int, max_bytes: int = READ_SIZE_MAX, *, max_offset: int | None = None) -> FileSlice:
         """Stored bytes from the batch that holds ``offset`` on: at least that batch whole, else up to ``max_bytes``, of
@@ -49,14 +57,21 @@ class LogView(NamedTuple):
         end_offset = min([self.log_end_offset, *next_gaps, *(() if max_offset is None else (max_offset,))])
         while offset < end_offset and index < len(self.segments):
             segment = self.segments[index]
-            located = segment.find(offset)
+            located = self._find(index, offset)
             if located is not None:
-                if located.header.base_offset >= end_offset:
+                header = located.header
+                if header.next_offset > self._following_offset(index):
+                    raise self._misplaced(index, header)
+                if header.base_offset > offset:
+                    self._check_hole(index, offset, min(header.base_offset, end_offset))
+                if header.base_offset >= end_offset:
                     break
                 limit = self._limit(index, end_offset) if next_gaps or max_offset is not None else segment.size
-                size = min(max(max_bytes, located.header.size), limit - located.position)
+                size = min(max(max_bytes, header.size), limit - located.position)
                 return segment.slice(located.position, size)
             index += 1  # compaction has removed what was left of the segment
+        if offset < end_offset:
+            self._check_hole(len(self.segments) - 1, offset, end_offset)
         return self.segments[-1].slice(self.segments[-1].size, 0)
 
     def _limit(self, index: int, end_offset: int) -> int:
@@ -86,27 +101,71 @@ class LogView(NamedTuple):
         """
         end_offset = self.log_end_offset if max_offset is None else min(max_offset, self.log_end_offset)
         first_index = self._check(offset)
-        for segment in self.segments[first_index:]:
+        for index in range(first_index, len(self.segments)):
+            segment = self.segments[index]
             if offset >= end_offset:
                 return
-            located = segment.find(offset)
+            located = self._find(index, offset)
             if located is None:
                 continue
-            for batch in segment.batches(located.position):
-                header = batch.header
-                if header.base_offset >= end_offset:
-                    return
-                if self.gaps and header.base_offset > offset:
-                    self._check_gap(offset, header.base_offset)
-                yield batch
-                offset = header.next_offset
+            following_offset = self._following_offset(index)
+            try:
+                for batch in segment.batches(located.position):
+                    header = batch.header
+                    next_offset = header.next_offset
+                    if next_offset > following_offset:
+                        raise self._misplaced(index, header)
+                    if header.base_offset > offset < end_offset:
+                        self._check_hole(index, offset, min(header.base_offset, end_offset))
+                    if header.base_offset >= end_offset:
+                        return
+                    yield batch
+                    offset = next_offset
+            except DamagedLog as error:
+                raise self._with_next(index, error) from None
         if offset < end_offset:
-            self._check_gap(offset, end_offset)
+            self._check_hole(len(self.segments) - 1, offset, end_offset)
 
-    def _check_gap(self, offset: int, next_offset: int) -> None:
-        for first, last in self.gaps:
-            if offset <= first < next_offset:
+    def _find(self, index: int, offset: int) -> Located | None:
+        try:
+            return self.segments[index].find(offset)
+        except DamagedLog as error:
+            raise self._with_next(index, error) from None
+
+    def _with_next(self, index: int, error: DamagedLog) -> DamagedLog:
+        """What a segment said of its damage, with where the log goes on behind it."""
+        if error.next_offset is not None or index + 1 >= len(self.segments):
+            return error
+        return DamagedLog(error.reason, error.position, error.path, self.segments[index + 1].base_offset)
+
+    def _check_hole(self, index: int, offset: int, next_offset: int) -> None:
+        """Raises OffsetGap, or DamagedLog, where the offsets up to ``next_offset``, which are in no batch of segment
+        ``index``, are not missing by right."""
+        for first, last in sorted(self.gaps):
+            if first <= offset <= last:
                 raise OffsetGap(self.name, first, last)
+            if offset < first < next_offset:
+                if self.may_have_holes():
+                    raise OffsetGap(self.name, first, last)
+                next_offset = first
+        if not self.may_have_holes():
+            segment = self.segments[index]
+            located = segment.find(next_offset)
+            position = located.position if located else segment.size
+            reason = f"offsets {offset} to {next_offset - 1} are in no batch"
+            raise DamagedLog(reason, position, str(segment.path), next_offset)
+
+    def _following_offset(self, index: int) -> int:
+        """Where the segment behind this one begins."""
+        return self.segments[index + 1].base_offset if index + 1 < len(self.segments) else LONG_MAX
+
+    def _misplaced(self, index: int, header: BatchHeader) -> DamagedLog:
+        """A batch reaches into the next segment: its base offset, which no CRC covers, is wrong."""
+        segment = self.segments[index]
+        located = segment.find(header.base_offset)
+        reason = f"the batch of offsets {header.base_offset} to {header.last_offset} reaches beyond its segment"
+        position = located.position if located else 0
+        return DamagedLog(reason, position, str(segment.path), self._following_offset(index))
 
     def records(self, offset: int, *, max_offset: int | None = None) -> Iterator[Record]:
         """The records from ``offset`` on, without transaction markers. Raises as ``batches`` does."""

@@ -7,9 +7,11 @@ goes on when there is space again. A sync that fails takes the partition offline
 since nothing is known then of what reached the disk; reads go on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock, RLock
 from typing import NamedTuple
@@ -26,6 +28,7 @@ from logstore.errors import (
 )
 from logstore.format.batch import (
     FRAME_SIZE,
+    MAGIC,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_SEQUENCE,
@@ -34,14 +37,21 @@ from logstore.format.batch import (
     RecordBatch,
     batches,
     encode_batch,
-    encode_plain,
 )
+from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX
+from logstore.format.plain_batch import (
+    BEFORE_COVERED,
+    LONE_END,
+    UNFRAMED_SIZE,
+    encode_plain,
+)
 from logstore.format.record import Buffer, Headers, only_bytes
 from logstore.storage import retention
 from logstore.storage.admission import admit, check_sent, stores_as_sent
 from logstore.storage.arguments import as_column, as_compression, as_integer
+from logstore.storage.burst import Burst
 from logstore.storage.cache import Caches
 from logstore.storage.durability import Durability, GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
@@ -52,6 +62,8 @@ from logstore.storage.segment import Segment
 from logstore.storage.segment_list import SegmentList
 from logstore.storage.state_files import StateFiles
 from logstore.storage.waiters import Waiters
+
+logger = logging.getLogger("logstore.storage")
 
 # Base offset, last offset and largest timestamp of a batch in the log.
 Stored = tuple[int, int, int] | DuplicateBatch
@@ -66,6 +78,11 @@ class Appended(NamedTuple):
     timestamp_ms: int
     durability: Durability
     is_duplicate: bool = False
+
+
+# An enum's members are slow to look up.
+_OS = Durability.OS
+_receipt: Callable[[tuple[int, int, int, Durability, bool]], Appended] = partial(tuple.__new__, Appended)
 
 
 def wall_clock_ms() -> int:
@@ -125,6 +142,7 @@ class LogWriter(ReadableLog):
         self._lock = RLock()
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
         self._waiters = Waiters()
+        self._burst: Burst | None = None
         self._offline: LogstoreError | None = None
         self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
         self.compaction_met_damage = False
@@ -215,13 +233,18 @@ class LogWriter(ReadableLog):
         """
         if type(durability) is not Durability:
             durability = Durability.parse(durability)
-        values = as_column("values", values)
+        if type(values) is not list and type(values) is not tuple:
+            values = as_column("values", values)
         if not values:
             raise InvalidRecord("a batch needs a record")
         now_ms = self.now_ms()
-        is_plain = keys is None and headers is None and timestamps_ms is None and not compression and producer_id < 0
-        if is_plain and only_bytes(values) and stores_as_sent(self.config):
-            return self._append_plain(values, now_ms, durability)  # type: ignore[arg-type]  # just checked
+        if keys is None and headers is None and timestamps_ms is None and not compression and producer_id < 0:
+            if len(values) == 1 and type(values[0]) is bytes and durability is _OS:
+                appended = self._append_in_burst(values[0], now_ms)
+                if appended is not None:
+                    return appended
+            if only_bytes(values) and stores_as_sent(self.config):
+                return self._append_plain(values, now_ms, durability)  # type: ignore[arg-type]  # just checked
         batch = encode_batch(
             values,
             timestamps_ms=now_ms if timestamps_ms is None else timestamps_ms,
@@ -235,15 +258,52 @@ class LogWriter(ReadableLog):
         )
         return self._acknowledge(self._store(RecordBatch.at(batch)), durability)
 
+    def _append_in_burst(self, value: bytes, now_ms: int) -> Appended | None:
+        """The shortest way, for what ``Burst`` tells of: None, and nothing done, where it does not hold."""
+        burst = self._burst
+        if burst is None or now_ms != burst.now_ms or len(value) > burst.value_size_max:
+            return None
+        segment = burst.segment
+        if segment.size > segment.quiet_until:  # mostly an index entry is due: seen before anything is done in vain
+            return None
+        covered = burst.batches[len(value)] + value + LONE_END
+        crc = crc32c(covered)
+        with self._lock:
+            position, offset = segment.size, self._log_end_offset
+            if (
+                position > segment.quiet_until
+                or offset >= burst.end_offset
+                or burst.config is not self.config
+                or burst.leader_epoch != self.leader_epoch
+                or self._offline is not None
+            ):
+                return None
+            head = BEFORE_COVERED.pack(offset, len(covered) + UNFRAMED_SIZE, burst.leader_epoch, MAGIC, crc)
+            try:
+                segment.append_quietly(head + covered, offset)
+                self._log_end_offset = offset + 1
+            except BaseException:
+                if self._log_end_offset == offset:
+                    self._cut_back(segment, position)
+                raise
+        if self._waiters.waiting:
+            self._waiters.wake(offset + 1)
+        return _receipt((offset, offset, now_ms, _OS, False))
+
     def _append_plain(self, values: Sequence[bytes], now_ms: int, durability: Durability) -> Appended:
         """The short way for values alone, at the time of now: nothing of the batch needs a check but its size."""
         head, body = encode_plain(values, now_ms)
         size = PLACE.size + len(head) + len(body)
         if size > self.config.max_message_bytes:
             raise RecordTooLarge(size, self.config.max_message_bytes)
+        config = self.config  # before the batch is written: a burst must not hold for one that came only after that
         with self._lock:
             self._check_writable()
             base_offset = self._write((head, body), size, len(values) - 1, now_ms, now_ms)
+            if len(values) == 1 and durability is _OS and stores_as_sent(config):
+                synced_offset = self._group_commit.synced_offset
+                segment = self._segments.active
+                self._burst = Burst(segment, config, self.leader_epoch, now_ms, synced_offset, self._burst)
         return self._acknowledge((base_offset, base_offset + len(values) - 1, now_ms), durability)
 
     def append_batches(self, data: Buffer, durability: Durability | str = Durability.OS) -> list[Appended]:
@@ -313,7 +373,7 @@ class LogWriter(ReadableLog):
         """Wake who waits for the batch, see that it is as durable as it must be, and say how durable it is."""
         base_offset, last_offset, timestamp_ms = stored
         end_offset = last_offset + 1
-        if self._waiters:
+        if self._waiters.waiting:
             self._waiters.wake(end_offset)
         unsynced_count = end_offset - self._group_commit.synced_offset
         if durability is Durability.FSYNC or unsynced_count >= self.config.flush_messages:
@@ -327,7 +387,7 @@ class LogWriter(ReadableLog):
             segment.size + size > config.segment_bytes
             or retention.should_roll_by_age(segment.created_ms, now_ms, config.segment_ms)
             or last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
-            or (segment.index_is_due and segment.index_is_full(config.segment_index_bytes))
+            or (segment.size > segment.unindexed_until and segment.index_is_full(config.segment_index_bytes))
         )
 
     def _prepare_segment(self, size: int, last_offset: int, now_ms: int) -> Segment:
@@ -341,18 +401,21 @@ class LogWriter(ReadableLog):
 
     def _cut_back(self, segment: Segment, position: int) -> None:
         try:
-            segment.cut_back(position, self.config.segment_bytes if self.config.preallocate else 0)
-        except StorageFailure as error:
-            self._go_offline(error)
+            with self._offline_on_failure():
+                segment.cut_back(position, self.config.segment_bytes if self.config.preallocate else 0)
+        except StorageFailure:
+            pass  # what made the append fail is raised
 
-    def _go_offline(self, error: StorageFailure) -> None:
+    def _go_offline(self, error: BaseException) -> None:
         if self._offline is None:
-            self._offline = PartitionOffline(self.name, str(error))
+            self._offline = PartitionOffline(self.name, str(error) or f"{type(error).__name__} in the middle of a step")
+            logger.error("%s", self._offline)
 
     # -------------------------------------------------------------------------------------------------- durability
 
     def flush(self) -> None:
-        """Wait until everything appended so far is on the disk. Raises StorageFailure, PartitionOffline."""
+        """Wait until everything appended so far is on the disk. Raises StorageFailure, PartitionOffline, Closed."""
+        self._check_writable()
         self._group_commit.wait(self._log_end_offset)
 
     def _sync(self) -> int:
@@ -403,10 +466,10 @@ class LogWriter(ReadableLog):
 
     @contextmanager
     def _offline_on_failure(self) -> Iterator[None]:
-        """Around steps after which, should one fail, nothing is known of what is on the disk."""
+        """Around steps after which, should one fail or be interrupted, nothing is known of what is on the disk."""
         try:
             yield
-        except StorageFailure as error:
+        except BaseException as error:
             self._go_offline(error)
             raise
 
@@ -479,9 +542,12 @@ class LogWriter(ReadableLog):
 
     def abandon_in_child(self, reason: LogstoreError) -> None:
         """Take no more writes, and touch nothing: a child process does not own the log, nor its locks, which a thread
-        that it does not have may hold."""
+        that it does not have may hold. It may read what there was."""
         self._offline = reason
         self._lock = RLock()
+        self._waiters = Waiters()
+        for segment in self._segments.all:
+            segment.renew_lock_in_child()
         self._group_commit = GroupCommit(self._sync, self.synced_offset)
 
     def _release(self) -> None:

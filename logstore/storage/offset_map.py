@@ -69,7 +69,8 @@ class OffsetMap:
             # Where several want one slot, numpy lets the last have it; the others see that below.
             self._digests[free] = digests[waiting[is_free]]
             self._next_offsets[free] = next_offsets[waiting[is_free]]
-            self._count += len(np.unique(free))
+            # As np.unique would, but that imports a module: an error where no descriptor is left.
+            self._count += int(np.count_nonzero(np.diff(np.sort(free), prepend=-1)))
             is_mine = (self._digests[tried] == digests[waiting]).all(axis=1)
             self._next_offsets[tried[is_mine]] = next_offsets[waiting[is_mine]]
             waiting = waiting[~is_mine]

@@ -8,7 +8,7 @@ what was gone.
 from collections.abc import Mapping, Sequence
 
 from logstore.config import LONG_MAX
-from logstore.errors import OffsetOutOfRange
+from logstore.errors import ForkedProcess, OffsetOutOfRange
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
 from logstore.storage.log_writer import LogWriter
@@ -90,6 +90,8 @@ class PartitionLog(LogWriter):
 
     def unlink_retired(self, *, at_once: bool = False) -> None:
         """Unlink the files of retired segments that have waited for ``file.delete.delay.ms``."""
+        if isinstance(self._offline, ForkedProcess):
+            self._check_writable()
         if self._segments.has_retired:
             now_ms, delay_ms = self.now_ms(), self.config.file_delete_delay_ms
             with self._lock:  # either way: the clock may have been set back

@@ -1,7 +1,9 @@
 """Reading a partition that somebody else may be writing: another process, or Apache Kafka.
 
 Nothing is locked on the disk, changed or cut. Each ``view`` looks at the directory anew; what is at the end of the last
-segment and is no whole batch with a good CRC is taken for an append that is under way, and is not shown.
+segment and is no whole batch with a good CRC is taken for an append that is under way, and is not shown. While the
+owner swaps in what compaction has made, or after a crash in the middle of it, the segment that stands as ``.swap`` is
+read in the place of those that it was made from, whichever of them are gone.
 """
 
 import errno
@@ -13,10 +15,10 @@ from typing import NamedTuple
 
 from logstore.errors import StorageFailure
 from logstore.format import filename
-from logstore.format.filename import FileKind
+from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.log_view import LogView, ReadableLog
+from logstore.storage.log_view import LogView, ReadableLog, always
 from logstore.storage.recovery import read_gaps
 from logstore.storage.scan import LogBatch, scan
 from logstore.storage.segment import Segment
@@ -26,24 +28,31 @@ _LOOK_AGAIN_S = 0.02
 
 class _Seen(NamedTuple):
     """A segment as it was at the last look. ``next_offset``: behind its last good batch, None where that was not looked
-    for, since another segment follows."""
+    for, since another segment follows. ``swap_end``: of one that stands as ``.swap``, up to which offset it counts."""
 
     entry: files.Entry
     segment: Segment
     next_offset: int | None
+    swap_end: int | None = None
 
 
 class ReadOnlyLog(ReadableLog):
     """See the module. Kafka's partition directories are read as well as ours. Safe to use from many threads."""
 
     def __init__(
-        self, directory: Path, caches: Caches | None = None, start_offset: Callable[[], int] = lambda: 0
+        self,
+        directory: Path,
+        caches: Caches | None = None,
+        start_offset: Callable[[], int] = lambda: 0,
+        may_have_holes: Callable[[], bool] = always,
     ) -> None:
-        """``start_offset`` gives the log start offset that the owner has recorded, 0 where it has not."""
+        """``start_offset`` gives the log start offset that the owner has recorded, 0 where it has not;
+        ``may_have_holes`` whether compaction may have taken offsets away."""
         self.directory = directory
         self.name = directory.name
         self._caches = caches or Caches()
         self._start_offset = start_offset
+        self._may_have_holes = may_have_holes
         self._seen: dict[int, _Seen] = {}  # by base offset
         self._lock = Lock()
 
@@ -67,8 +76,9 @@ class ReadOnlyLog(ReadableLog):
         end_offset = seen[-1].next_offset
         assert end_offset is not None
         start_offset = min(max(seen[0].segment.base_offset, self._start_offset()), end_offset)
-        segments = tuple(segment for _, segment, _ in seen)
-        return LogView(self.name, segments, start_offset, end_offset, tuple(read_gaps(self.directory)))
+        segments = tuple(look.segment for look in seen)
+        gaps = tuple(read_gaps(self.directory))
+        return LogView(self.name, segments, start_offset, end_offset, gaps, self._may_have_holes)
 
     def wait(self, offset: int, timeout_s: float | None = None) -> bool:
         """Wait until the log's end is beyond ``offset``: whether it is. The writer is another process, which cannot
@@ -93,21 +103,59 @@ class ReadOnlyLog(ReadableLog):
         The newest is looked at first: once a segment has records, those before it do not change any more. Behind one
         whose successor is empty there may still be the space that it was given.
         """
-        names = [entry.name for entry in files.list_dir(self.directory) if not entry.is_dir]
-        parsed = map(filename.parse_segment_file, names)
-        logs = [file for file in parsed if file is not None and file.kind is FileKind.LOG and not file.suffix]
+        listed = self._list_logs()
         found: dict[int, _Seen] = {}
         ends_here = True
-        for file in sorted(logs, reverse=True):
-            try:
-                seen = self._seen_anew(file.base_offset, files.entry(self.directory / file.name), ends_here)
-            except StorageFailure as error:
-                if error.errno == errno.ENOENT:
-                    return None
-                raise
-            ends_here = ends_here and not seen.segment.size
-            found[file.base_offset] = seen
-        return dict(reversed(found.items()))
+        try:
+            if listed != self._list_logs():  # a file that is renamed during a listing may be in it under neither name
+                return None
+            swaps = [self._seen_swap(file) for file in listed if file.suffix]
+            for file in reversed(listed):
+                covering = [
+                    seen for seen in swaps if seen.segment.base_offset <= file.base_offset < (seen.swap_end or 0)
+                ]
+                seen = (
+                    covering[0]
+                    if covering
+                    else self._seen_anew(file.base_offset, files.entry(self.directory / file.name), ends_here)
+                )
+                ends_here = ends_here and not seen.segment.size
+                found[seen.segment.base_offset] = seen
+        except StorageFailure as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return dict(sorted(found.items()))
+
+    def _list_logs(self) -> list[SegmentFile]:
+        """The log files, and those that stand as ``.swap``, by base offset."""
+        parsed = map(filename.parse_segment_file, files.names(self.directory))
+        logs = [file for file in parsed if file is not None and file.kind is FileKind.LOG]
+        return sorted(file for file in logs if file.suffix in ("", filename.SWAP))
+
+    def _seen_swap(self, file: SegmentFile) -> _Seen:
+        """The segment that stands as ``.swap``. Indexes of its name may still be an old one's, and are found astray."""
+        entry = files.entry(self.directory / file.name)
+        known = self._seen.get(file.base_offset)
+        if known is not None and known.entry.inode == entry.inode and known.swap_end is not None:
+            return known
+        segment = self._segment(file.base_offset, entry)
+        segment.path = self.directory / file.name
+        batches = [found.batch for found in segment.scan(0, file.base_offset) if isinstance(found, LogBatch)]
+        end_offset = max([file.base_offset + 1, *(batch.header.next_offset for batch in batches)])
+        return _Seen(entry, segment, end_offset, end_offset)
+
+    def _segment(self, base_offset: int, entry: files.Entry) -> Segment:
+        segment = Segment(
+            self.directory,
+            base_offset,
+            self._caches,
+            size=entry.size,
+            modified_ms=entry.modified_ms,
+            read_only=True,
+        )
+        segment.inode = entry.inode
+        return segment
 
     def _seen_anew(self, base_offset: int, entry: files.Entry, ends_here: bool) -> _Seen:
         """The segment as it is now. It is another object where it has changed: views that have the old one keep it."""
@@ -117,14 +165,7 @@ class ReadOnlyLog(ReadableLog):
         is_same = known and (known.segment.size, known.entry.modified_ms) == (entry.size, entry.modified_ms)
         if known is not None and is_same and not (ends_here and known.next_offset is None):
             return known
-        segment = Segment(
-            self.directory,
-            base_offset,
-            self._caches,
-            size=entry.size,
-            modified_ms=entry.modified_ms,
-            read_only=True,
-        )
+        segment = self._segment(base_offset, entry)
         if not ends_here:
             return _Seen(entry, segment, None)
         return _Seen(entry, segment, _find_end(segment, known))

@@ -91,7 +91,8 @@ def recover(
     if log_end_offset is None:
         known_gaps = list(gaps)
         start_offset = 0 if is_clean or was_damaged else recovery_point
-        walk = _Walk(directory, segments, recovery_point, gaps, is_compacted, has_lost_power)
+        closed_offset = recovery_point if is_clean else None
+        walk = _Walk(directory, segments, recovery_point, gaps, is_compacted, has_lost_power, closed_offset)
         log_end_offset = walk.run(start_offset)
         damages = walk.damages
         log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset))
@@ -256,7 +257,9 @@ class _Walk:
         gaps: list[tuple[int, int]],
         is_compacted: bool,
         has_lost_power: bool,
+        closed_offset: int | None,
     ) -> None:
+        self.closed_offset = closed_offset
         self.directory = directory
         self.segments = segments
         self.recovery_point = recovery_point
@@ -292,7 +295,7 @@ class _Walk:
         segment, segments = self.segments[index], self.segments
         following = next((later for later in segments[index + 1 :] if later.size), None)
         is_damaged = False
-        for damage in segment.rebuild_indexes(position):
+        for damage in segment.rebuild_indexes(position, self._following_offset(index)):
             is_tail = damage.next_offset is None
             if is_tail and not following and damage.expected_offset >= self.recovery_point and not damage.is_old:
                 cut_tail(segment, damage)
@@ -315,6 +318,10 @@ class _Walk:
             self.damages.append(SegmentDamage(segment.path, damage))
             logger.warning("%s", segment.damaged(damage))
         return is_damaged
+
+    def _following_offset(self, index: int) -> int | None:
+        """What comes behind a segment: it tells whether its last batch's base offset, which no CRC covers, is right."""
+        return next((later.base_offset for later in self.segments[index + 1 :] if later.size), self.closed_offset)
 
     def _may_be_lost(self, offset: int) -> bool:
         """Whether what is missing at ``offset`` may never have come to the disk. What is behind it then was never
@@ -405,7 +412,7 @@ def _end_offset(segment: Segment) -> int:
     end_offset = segment.base_offset
     start = positions[-1] if positions else 0
     for found in segment.scan(start, segment.base_offset):
-        if isinstance(found, LogBatch):
+        if isinstance(found, LogBatch) and not segment.is_damaged_at(found.position):
             end_offset = found.batch.header.next_offset
     return end_offset
 

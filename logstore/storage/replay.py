@@ -43,7 +43,9 @@ def replay(
     for segment in _segments_from(list(segments), start_offset):
         for batch in good_batches(segment, start_offset):
             header = batch.header
-            leader_epochs.assign(header.partition_leader_epoch, header.base_offset)
+            # Of what is known of a later part already, nothing goes.
+            if leader_epochs.epoch_for(header.base_offset) != header.partition_leader_epoch:
+                leader_epochs.assign(header.partition_leader_epoch, header.base_offset)
             if header.producer_id >= 0:
                 update_producers(producers, header, batch)
 

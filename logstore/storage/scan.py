@@ -4,10 +4,11 @@ it through here: recovery, verify, salvage, dump. Nothing is changed.
 A batch is good when its header is plausible, it lies within the file, its CRC fits and its offsets follow those
 before. Anything else is damage, which ends where the next good batch begins (found by looking at every position), or
 at the end of the file. Damage up to the end is a *torn tail* if no good batch follows; zeros to the end are space that
-was allocated and never written.
+was allocated and never written. In a log that nothing was compacted away from, missing offsets are damage too, of no
+bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,8 +57,9 @@ class Damage(NamedTuple):
 class _Window:
     """A piece of the file in memory that moves along."""
 
-    def __init__(self, file: File, end: int, max_offset: int) -> None:
-        self.file, self.end, self.max_offset = file, end, max_offset
+    def __init__(self, file: File, end: int, max_offset: int, following_offset: int | None) -> None:
+        self.file, self.end = file, end
+        self.max_offset, self.following_offset = max_offset, following_offset
         self.start, self.data = 0, b""
 
     def at(self, position: int, size: int) -> int:
@@ -75,14 +77,20 @@ def scan(
     end: int | None = None,
     expected_offset: int = 0,
     max_offset: int | None = None,
+    following_offset: int | None = None,
+    known_gaps: Sequence[tuple[int, int]] | None = None,
     check_crc: bool = True,
 ) -> Iterator[LogBatch | Damage]:
     """What lies from ``position`` to ``end`` (the file's end where None): batches of offsets from ``expected_offset``
-    to ``max_offset``, by default the highest that a segment which may begin with ``expected_offset`` can hold."""
+    to ``max_offset``, by default the highest that a segment which may begin with ``expected_offset`` can hold.
+
+    ``following_offset``: what comes behind ``end``, where that is known. ``known_gaps``: the offsets (first, last)
+    that may be missing; None where any may."""
     size = file.size()
     if max_offset is None:
         max_offset = expected_offset + RELATIVE_OFFSET_MAX
-    window = _Window(file, size if end is None else min(end, size), max_offset)
+    window = _Window(file, size if end is None else min(end, size), max_offset, following_offset)
+    resumed_offset = 0  # what is missing before it was in the damage that was met
     while position < window.end:
         try:
             found = _read_batch(window, position, expected_offset, check_crc)
@@ -92,10 +100,26 @@ def scan(
             damage = _measure_damage(window, position, expected_offset, error.reason)._replace(is_old=is_old)
             yield damage
             position += damage.size
+            resumed_offset = damage.next_offset or 0
             continue
+        base_offset = found.header.base_offset
+        if known_gaps is not None and base_offset > expected_offset:
+            yield from missing(position, max(expected_offset, resumed_offset), base_offset, known_gaps)
         yield LogBatch(position, found)
         position += found.header.size
         expected_offset = found.header.next_offset
+
+
+def missing(
+    position: int, first_offset: int, next_offset: int, known_gaps: Sequence[tuple[int, int]]
+) -> Iterator[Damage]:
+    """Damage of no bytes for the offsets from ``first_offset`` up to ``next_offset`` that are in no known gap."""
+    for gap_first, gap_last in [*sorted(known_gaps), (next_offset, next_offset)]:
+        if first_offset < min(gap_first, next_offset):
+            end_offset = min(gap_first, next_offset)
+            reason = f"offsets {first_offset} to {end_offset - 1} are in no batch"
+            yield Damage(position, 0, reason, first_offset, end_offset, False)
+        first_offset = max(first_offset, gap_last + 1)
 
 
 def _read_batch(window: _Window, position: int, expected_offset: int, check_crc: bool) -> RecordBatch:
@@ -120,14 +144,17 @@ def _check_gap(window: _Window, position: int, header: BatchHeader, expected_off
     base offset, which no CRC covers, that is wrong."""
     if header.base_offset == expected_offset:
         return
-    try:
-        following = _read_batch(window, position + header.size, expected_offset, False)
-        if following.header.base_offset > header.last_offset:
+    following_offset = window.following_offset
+    if position + header.size < window.end:
+        try:
+            following = _read_batch(window, position + header.size, expected_offset, False)
+            following_offset = following.header.base_offset
+            if following_offset <= header.last_offset:
+                following.check_crc()
+        except CorruptBatch:
             return
-        following.check_crc()
-    except CorruptBatch:
-        return
-    raise CorruptBatch(f"base offset {header.base_offset} is beyond {following.header.base_offset}, which follows it")
+    if following_offset is not None and expected_offset <= following_offset <= header.last_offset:
+        raise CorruptBatch(f"base offset {header.base_offset} is beyond {following_offset}, which follows it")
 
 
 def _is_old_message(window: _Window, position: int) -> bool:

@@ -20,7 +20,13 @@ _JOIN_SIZE_MAX = 16 << 10  # below this, a copy is cheaper than the kernel's loo
 
 
 class Segment(SegmentReader):
-    """A segment of a log that is written here. ``created_ms`` is when its first batch came, 0 where it is empty."""
+    """A segment of a log that is written here. ``created_ms`` is when its first batch came, 0 where it is empty.
+
+    ``quiet_until`` is the last position where a batch may begin by ``append_quietly``. It is set by who looks ahead,
+    after an append, and taken back here by all that could make it wrong.
+    """
+
+    quiet_until = -1
 
     @classmethod
     def create(
@@ -54,7 +60,7 @@ class Segment(SegmentReader):
             self.offset_index.start_growing()
             self.time_index.start_growing()
             positions = self.offset_index.columns[1]
-            self._unindexed_size = self.size - (positions[-1] if positions else 0)
+            self._entry_position = positions[-1] if positions else 0
             self.is_growing = True
             self._caches.discard(self)
 
@@ -70,10 +76,11 @@ class Segment(SegmentReader):
         """Write one batch, given in pieces, behind the last. On an error bytes may lie behind ``size``, and index
         entries for them: the caller cuts back."""
         position = self.size
-        index_is_due = self._unindexed_size > self.index_interval
+        index_is_due = position > self.unindexed_until
         if index_is_due:
             self.offset_index.reserve()
-            self.time_index.reserve()
+            if self.time_index.takes(max(max_timestamp, self.max_timestamp)):
+                self.time_index.reserve()
         if size <= _JOIN_SIZE_MAX:
             self.file.write_at(position, b"".join(pieces))
         else:
@@ -82,22 +89,30 @@ class Segment(SegmentReader):
             self.max_timestamp, self.max_timestamp_offset = max_timestamp, last_offset
         if index_is_due:
             self.index_batch(last_offset, position)
-        self._unindexed_size += size
         self.modified_ms = now_ms
         if not position:
             self.created_ms = now_ms
         self._newest = base_offset, position
         self.size = position + size
 
+    def append_quietly(self, batch: bytes, base_offset: int) -> None:
+        """``append`` of one batch that begins no later than at ``quiet_until``, and at the time of the one before it:
+        nothing but the bytes is new."""
+        position = self.size
+        key, file = self._caches.files.newest
+        (file if key is self and file is not None else self.file).write_at(position, batch)
+        self._newest = base_offset, position
+        self.size = position + len(batch)
+
     def index_batch(self, last_offset: int, position: int) -> None:
         self.offset_index.append(last_offset, position)
         self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
-        self._unindexed_size = 0
+        self._entry_position = position
 
     @property
-    def index_is_due(self) -> bool:
-        """Whether the next batch gets an index entry."""
-        return self._unindexed_size > self.index_interval
+    def unindexed_until(self) -> int:
+        """A batch that begins behind this position gets an index entry."""
+        return self._entry_position + self.index_interval
 
     def index_is_full(self, index_size_max: int) -> bool:
         """Whether one more entry could pass ``segment.index.bytes``."""
@@ -106,6 +121,7 @@ class Segment(SegmentReader):
 
     def cut_back(self, position: int, allocated_size: int = 0) -> None:
         """Remove what a failed append left behind ``position``, where the last whole batch ends."""
+        self.quiet_until = -1
         self.size = position
         self._newest = LONG_MAX, 0
         self.file.truncate(position)
@@ -117,6 +133,7 @@ class Segment(SegmentReader):
 
     def seal(self) -> None:
         """No more appends: the largest timestamp is indexed, and space kept ready is given back. Nothing is synced."""
+        self.quiet_until = -1
         if not self.is_growing:
             return
         if self.max_timestamp != NO_TIMESTAMP:
@@ -145,7 +162,9 @@ class Segment(SegmentReader):
     def truncate(self, position: int) -> None:
         """Cut the segment, and its indexes, to the batches before ``position``."""
         self.start_growing()
+        self.quiet_until = -1
         self.size = position
+        self.forget_damage_from(position)
         self._newest = LONG_MAX, 0
         self.file.truncate(position)
         self.offset_index.start_growing(self.offset_index.count_before(position))
@@ -159,15 +178,17 @@ class Segment(SegmentReader):
 
     def retire(self) -> None:
         """Take the segment out of the log: its file gets another name, under which readers that came before may
-        finish, until ``unlink``. Another segment may then have the old name."""
+        finish, until ``unlink``. Another segment may then have the old name. Where this failed, it may be called
+        again."""
         self.is_retired = True
         self.seal()
         with self._index_lock:
             self.offset_index.hold()
             self.time_index.hold()
-        retired = self.path.with_name(self.path.name + filename.DELETED)
-        files.rename(self.path, retired)
-        self.path = retired
+        if self.path.suffix != filename.DELETED:
+            retired = self.path.with_name(self.path.name + filename.DELETED)
+            files.rename(self.path, retired)
+            self.path = retired
         files.unlink(self.offset_index.path)
         files.unlink(self.time_index.path)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from logstore.config import TopicConfig
-from logstore.errors import DamagedLog
+from logstore.errors import DamagedLog, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import NO_TIMESTAMP
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.segment import Segment
-from logstore.storage.swap import swap_in
+from logstore.storage.swap import remove_segment_files, swap_in
 
 
 class SegmentList:
@@ -28,6 +28,7 @@ class SegmentList:
         self.all = tuple(segments)
         self.active = self.all[-1]
         self._retired: list[tuple[int, Segment]] = []
+        self._unmade_offset = -1  # of a segment whose creation has begun, and may have left files behind
 
     def _set(self, segments: Sequence[Segment]) -> None:
         self.all = tuple(segments)
@@ -38,6 +39,9 @@ class SegmentList:
     def next_segment(self, base_offset: int, config: TopicConfig, now_ms: int) -> Segment:
         """The files of the segment that follows: all that a full disk can refuse of a roll. Nothing has changed yet."""
         self.active.time_index.reserve()  # what the end of the old one needs
+        if self._unmade_offset == base_offset:
+            remove_segment_files(self._directory, base_offset)
+        self._unmade_offset = base_offset
         segment = Segment.create(
             self._directory,
             base_offset,
@@ -45,6 +49,7 @@ class SegmentList:
             index_interval=config.index_interval_bytes,
             allocate_size=config.segment_bytes if config.preallocate else 0,
         )
+        self._unmade_offset = -1
         segment.modified_ms = now_ms  # retention may date the segments before it by this
         return segment
 
@@ -77,10 +82,10 @@ class SegmentList:
     # ------------------------------------------------------------------------------------------------------- leaving
 
     def drop_oldest(self, count: int, now_ms: int) -> None:
-        gone = self.all[:count]
-        self._set(self.all[count:])
-        for segment in gone:
+        """Where it fails, a segment that is not quite retired is still the oldest: the next try goes on with it."""
+        for segment in self.all[:count]:
             self._retire(segment, now_ms)
+            self._set(self.all[1:])
             files.sync_dir(self._directory)
 
     def drop_newest(self, count: int, now_ms: int) -> None:
@@ -123,10 +128,15 @@ class SegmentList:
 
     def unlink_retired(self, is_due: Callable[[int], bool]) -> None:
         """Unlink the files of the segments that were retired at a time (ms) that is due."""
-        due = [(retired_ms, segment) for retired_ms, segment in self._retired if is_due(retired_ms)]
-        self._retired = [item for item in self._retired if item not in due]
-        for _, segment in due:
-            segment.unlink()
+        failures: list[StorageFailure] = []
+        for item in [item for item in self._retired if is_due(item[0])]:
+            try:
+                item[1].unlink()
+                self._retired.remove(item)
+            except StorageFailure as error:  # it stays until the next call, and keeps no other
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     @property
     def has_retired(self) -> bool:

@@ -5,6 +5,7 @@ An index is held against the log where it is used, and both are made anew when o
 """
 
 import errno
+import os
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ from logstore.storage.scan import Damage, LogBatch, scan
 
 # base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
 _STEP = Struct(">qi11xi")
+_FRAME = Struct(">qi")
 _SEARCH_SIZE = 8192
 _FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
 _READ_SIZE = 1 << 20
@@ -67,10 +69,11 @@ class SegmentReader:
         self._knows_timestamp = False
         self.is_growing = False
         self.read_only = read_only
+        self.inode: int | None = None  # of the file that is meant, where another process may rename it at any time
         self.is_retired = False
         self._pinned: File | None = None
         self.index_interval = index_interval
-        self._unindexed_size = 0
+        self._entry_position = 0  # of the last batch that has an index entry, 0 where none has
         self._newest = LONG_MAX, 0  # base offset and position of the batch that was appended last
         self._damages: dict[int, Damage] = {}
         self._index_lock = RLock()  # who makes the indexes anew, which readers do too, or takes them over
@@ -79,16 +82,22 @@ class SegmentReader:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path}, size={self.size})"
 
+    def renew_lock_in_child(self) -> None:
+        """After a fork: a thread that the child does not have may hold the old one."""
+        self._index_lock = RLock()
+
     @property
     def file(self) -> File:
         """The open log file; a new one where the cache has let it go."""
         return self._caches.files.get(self, self._open)
 
     def _open(self) -> File:
+        if self.inode is not None:
+            return self._open_same(self.inode)
         while self._pinned is None:
             path = self.path
             try:
-                file = files.open_file(path, writable=not self.read_only)
+                file = files.open_file(path, writable=self.is_growing, or_readable=True)
             except StorageFailure as error:
                 if error.errno != errno.ENOENT:
                     raise
@@ -97,6 +106,20 @@ class SegmentReader:
             if path is self.path and self._pinned is None:  # else another segment may have got the name meanwhile
                 return file
         return self._pinned
+
+    def _open_same(self, inode: int) -> File:
+        """The file that was seen, under any name that the owner gives it meanwhile: the old name may be another's."""
+        final_path = self.directory / filename.log_name(self.base_offset)
+        for path in dict.fromkeys((self.path, final_path, Path(f"{final_path}{filename.DELETED}"))):
+            try:
+                file = files.open_file(path)
+            except StorageFailure as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                continue
+            if file.inode() == inode:
+                return file
+        raise StorageFailure(str(self.path), "open", errno.ENOENT, os.strerror(errno.ENOENT))
 
     def find(self, offset: int) -> Located | None:
         """The first batch that ends at or after ``offset``; None where all end before.
@@ -143,8 +166,10 @@ class SegmentReader:
                 if base_offset < expected_offset or batch_length < HEADER_SIZE - FRAME_SIZE or last_offset_delta < 0:
                     raise CorruptBatch("this is no batch header")
                 if base_offset + last_offset_delta >= offset:
-                    if base_offset > offset and position == indexed_position > 0:
-                        raise self._astray(position)
+                    if base_offset > offset:  # it may be its own base offset, which no CRC covers, that is wrong
+                        if position == indexed_position > 0:
+                            raise self._astray(position)
+                        self._check_follower(position + batch_length + FRAME_SIZE, expected_offset, base_offset)
                     return Located(position, read_header(data, at))
             except CorruptBatch as error:
                 damage = self.damage_at(position, expected_offset, error.reason)
@@ -156,6 +181,12 @@ class SegmentReader:
             expected_offset = base_offset + last_offset_delta + 1
             position += batch_length + FRAME_SIZE
         return None
+
+    def _check_follower(self, position: int, expected_offset: int, base_offset: int) -> None:
+        """Raises CorruptBatch where what follows a batch behind a gap belongs before it."""
+        following = self.file.read_at(position, FRAME_SIZE) if position < self.size else b""
+        if len(following) == FRAME_SIZE and expected_offset <= (at := _FRAME.unpack(following)[0]) <= base_offset:
+            raise CorruptBatch(f"base offset {base_offset} is beyond {at}, which follows it")
 
     def last_indexed(self) -> Located | None:
         """The last batch that the offset index points at; None where there is none, or the index cannot be right."""
@@ -191,9 +222,17 @@ class SegmentReader:
             return None  # nothing followed it when it was measured, but the segment has changed since
         return damage
 
+    def is_damaged_at(self, position: int) -> bool:
+        """Whether damage is known to begin there."""
+        return self._known_damage(position) is not None
+
     def know(self, damage: Damage) -> None:
         """Take note of a damaged range, and of where reading may go on behind it."""
         self._damages[damage.position] = damage
+
+    def forget_damage_from(self, position: int) -> None:
+        """The segment is cut at ``position``: other bytes will come there."""
+        self._damages = {start: damage for start, damage in self._damages.items() if start < position}
 
     def damaged(self, damage: Damage) -> DamagedLog:
         return DamagedLog(damage.reason, damage.position, str(self.path), damage.next_offset)
@@ -217,10 +256,18 @@ class SegmentReader:
             expected_offset = header.next_offset
             position += header.size
 
-    def scan(self, position: int, expected_offset: int) -> Iterator[LogBatch | Damage]:
+    def scan(
+        self, position: int, expected_offset: int, following_offset: int | None = None
+    ) -> Iterator[LogBatch | Damage]:
         """Good batches and damage from ``position`` on: see the module ``scan``."""
-        max_offset = self.base_offset + RELATIVE_OFFSET_MAX
-        return scan(self.file, position=position, end=self.size, expected_offset=expected_offset, max_offset=max_offset)
+        return scan(
+            self.file,
+            position=position,
+            end=self.size,
+            expected_offset=expected_offset,
+            max_offset=self.base_offset + RELATIVE_OFFSET_MAX,
+            following_offset=following_offset,
+        )
 
     def slice(self, position: int, size: int) -> FileSlice:
         return FileSlice(self.file, position, min(size, self.size - position))
@@ -230,17 +277,21 @@ class SegmentReader:
         expected_offset = self.base_offset
         read_size = _FIRST_READ_SIZE
         while position < self.size:
-            data = self.slice(position, read_size).read()
-            read_size = min(8 * read_size, _READ_SIZE)
             taken = 0
             try:
+                data = self.slice(position, read_size).read()
+                read_size = min(8 * read_size, _READ_SIZE)
                 if len(data) >= HEADER_SIZE and (size := read_header(data).size) > len(data):
                     data = self.slice(position, size).read()
                 for batch in batches(data):
                     self._check_known(position + batch.position)
                     batch.check_crc()
-                    if batch.header.base_offset < expected_offset:
-                        raise CorruptBatch(f"base offset {batch.header.base_offset} is below {expected_offset}")
+                    base_offset = batch.header.base_offset
+                    if base_offset < expected_offset:
+                        raise CorruptBatch(f"base offset {base_offset} is below {expected_offset}")
+                    if base_offset > expected_offset:
+                        end = position + batch.position + batch.header.size
+                        self._check_follower(end, expected_offset, base_offset)
                     yield batch
                     expected_offset = batch.header.next_offset
                     taken = batch.position + batch.header.size
@@ -304,31 +355,38 @@ class SegmentReader:
         """Largest timestamp and size behind the last index entry, by walking the batches behind it."""
         last, positions = self.time_index.last, self.offset_index.columns[1]
         self._check_time(last)
-        self.max_timestamp, self.max_timestamp_offset = last or (NO_TIMESTAMP, self.base_offset)
+        largest = last or (NO_TIMESTAMP, self.base_offset)
         start = positions[-1] if positions else 0
-        self._unindexed_size = self.size - start
         with suppress(DamagedLog):  # what is behind it counts for nothing until it is salvaged
             for _, header in self.headers(start):
-                if header.max_timestamp > self.max_timestamp:
-                    self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+                if header.max_timestamp > largest[0]:
+                    largest = header.max_timestamp, header.last_offset
+        # Only now: where a read has failed, the timestamp from before is at least not too low to be found.
+        self.max_timestamp, self.max_timestamp_offset = largest
+        self._entry_position = start
 
-    def rebuild_indexes(self, position: int = 0) -> list[Damage]:
+    def rebuild_indexes(self, position: int = 0, following_offset: int | None = None) -> list[Damage]:
         """Make both indexes anew, and return the damage met on the way: entries go around it.
 
         Entries of batches before ``position``, the beginning of one, are kept. Of a segment that grows they are right.
+        ``following_offset``: what comes behind the segment, where that is known.
         """
         with self._index_lock:
-            return [] if self.is_growing else self._rebuild_indexes(position)
+            return [] if self.is_growing else self._rebuild_indexes(position, following_offset)
 
-    def _rebuild_indexes(self, position: int) -> list[Damage]:
+    def _rebuild_indexes(self, position: int, following_offset: int | None) -> list[Damage]:
         offsets, times = self._entries_before(position)
         max_timestamp, max_timestamp_offset = NO_TIMESTAMP, self.base_offset
         if times[0]:
             max_timestamp, max_timestamp_offset = times[0][-1], self.base_offset + times[1][-1]
-        unindexed_size = position - (offsets[1][-1] if offsets[1] else 0)
+        indexed_position = offsets[1][-1] if offsets[1] else 0
+        for _, header in self._headers_between(indexed_position, position):
+            if header.max_timestamp > max_timestamp:
+                max_timestamp, max_timestamp_offset = header.max_timestamp, header.last_offset
+        unindexed_size = position - indexed_position
         damages = []
         expected_offset = self.base_offset + (offsets[0][-1] if offsets[0] else 0)
-        for found in self.scan(position, expected_offset):
+        for found in self.scan(position, expected_offset, following_offset):
             if isinstance(found, Damage):
                 damages.append(found)
                 continue
@@ -347,6 +405,14 @@ class SegmentReader:
         self.max_timestamp, self.max_timestamp_offset = max_timestamp, max_timestamp_offset
         self._damages = {damage.position: damage for damage in damages}
         return damages
+
+    def _headers_between(self, start: int, end: int) -> Iterator[Located]:
+        """The batches' headers from one position to another; up to the first that is damaged."""
+        with suppress(DamagedLog):
+            for located in self.headers(start) if start < end else ():
+                if located.position >= end:
+                    return
+                yield located
 
     def _entries_before(self, position: int) -> tuple[Columns, Columns]:
         """Copies of the index entries of batches before ``position``; none where an index is corrupt."""

@@ -1,7 +1,8 @@
 """The small files beside a log's segments that save work when it is opened: producer snapshots, leader epochs.
 
-Snapshots made at rolls are synced with the next checkpoint. All they say can be had from the log again. So a disk that is full, or a crash that tears one, costs time at the next
-opening and nothing else; a failure to write one is logged, and is no failure of what called for it.
+Snapshots made at rolls are synced with the next checkpoint. All they say can be had from the log again. So a disk that
+is full, or a crash that tears one, costs time at the next opening and nothing else; a failure to write one is logged,
+and is no failure of what called for it.
 """
 
 import logging

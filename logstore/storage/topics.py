@@ -36,20 +36,30 @@ class TopicDescription(NamedTuple):
 
 
 class Topics:
-    """The topic files of ``data_dir``. Not thread-safe: its owner is."""
+    """The topic files of ``data_dir``. Not thread-safe: its owner is. ``damaged``: why topics, by name, could not be
+    read when they were last loaded."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._dir = data_dir / filename.TOPICS_DIR
+        self.damaged: dict[str, NotADataDir] = {}
 
     # ----------------------------------------------------------------------------------------------------- reading
 
     def load(self) -> dict[str, TopicDescription]:
-        """All topics by name. Raises NotADataDir for a file that cannot be read: nothing is guessed about a topic."""
-        if not files.exists(self._dir):
-            return {}
-        topics = (self._read(name) for name in files.dir_names(self._dir))
-        return {topic.name: topic for topic in topics if topic is not None}
+        """All topics by name. Nothing is guessed about one whose file cannot be read: it is among the ``damaged``, and
+        whatever is its stays as it is."""
+        self.damaged = {}
+        topics: dict[str, TopicDescription] = {}
+        for name in files.dir_names(self._dir) if files.exists(self._dir) else ():
+            try:
+                topic = self._read(name)
+            except NotADataDir as error:
+                self.damaged[name] = error
+                continue
+            if topic is not None:
+                topics[name] = topic
+        return topics
 
     def _read(self, name: str, path: Path | None = None) -> TopicDescription | None:
         path = path or self._path(name)
@@ -153,9 +163,8 @@ class Topics:
 
     def _write(self, topic: TopicDescription) -> None:
         for directory in (self._dir, self._path(topic.name).parent):
-            if not files.exists(directory):
-                files.make_dir(directory)
-                files.sync_dir(directory.parent)
+            files.make_dir(directory)
+            files.sync_dir(directory.parent)  # one that was there already too: the sync may have failed
         properties = {_TOPIC_ID: str(topic.topic_id), _PARTITIONS: str(topic.partitions), **topic.config.overrides()}
         files.write_file(self._path(topic.name), encode_properties(properties))
 
@@ -165,8 +174,13 @@ class Topics:
         """Finish what a crash interrupted; the directories to be removed, those of earlier deletions among them."""
         if files.exists(self._dir):
             for name in files.dir_names(self._dir):
-                self.finish_delete(name)
+                try:
+                    self.finish_delete(name)
+                except NotADataDir as error:
+                    logger.error("the deletion of topic %r is not gone on with: %s", name, error)
         known = self.load()
+        for damage in self.damaged.values():
+            logger.error("%s", damage)
         going = []
         for name in files.dir_names(self._data_dir):
             directory = self._data_dir / name
@@ -175,6 +189,8 @@ class Topics:
                 continue
             partition = filename.parse_partition_dir(name)
             if partition is None or (partition[0] in known and partition[1] < known[partition[0]].partitions):
+                continue
+            if partition[0] in self.damaged:
                 continue
             if _own_partition(name) is not None and _is_unfinished(directory):
                 # A topic of this name may be created before it is removed.

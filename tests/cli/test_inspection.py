@@ -189,7 +189,7 @@ def test_every_wrong_index_entry_is_found(data: Path) -> None:
         ("t_0/leader-epoch-checkpoint", b"0\n2\n0 0\n", "count"),
         ("t_0/partition.metadata", b"version: 0\n", "topic_id"),
         ("t_0/offset-gap-checkpoint", b"0\n1\n5 2\n", "ends before it starts"),
-        (f"t_0/{7:020}.snapshot", b"\0\1garbage garbage", "CRC"),
+        (f"t_0/{400:020}.snapshot", b"\0\1garbage garbage", "CRC"),
         (f"t_0/{0:020}.txnindex", b"abc", "3 bytes"),
         (f"t_0/{0:020}.timeindex", b"abcd", "4 bytes"),
         ("topics/t/topic.properties", b"\\u12\n", "line 1"),

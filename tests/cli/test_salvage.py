@@ -13,6 +13,7 @@ from cli import run
 from logstore.errors import DataDirLocked, OffsetGap, StorageFailure
 from logstore.format.batch import RecordBatch
 from logstore.storage import files
+from logstore.storage.facts import LogFacts
 from logstore.storage.partition import PartitionLog
 from logstore.storage.salvage import apply, plan
 from logstore.storage.scan import LogBatch, scan
@@ -191,14 +192,14 @@ def test_a_crash_at_any_step_loses_no_good_batch_and_can_be_gone_on_from(
             for name in steps:
                 patched.setattr(files, name, fail(name))
             try:
-                for planned in plan(survey(data / "t_0").partitions[0], 30):
+                for planned in plan(survey(data / "t_0").partitions[0], LogFacts(recovery_point=30)):
                     apply(planned)
                 done = True
             except StorageFailure:
                 done = False
         kept = path.with_name(path.name + ".cleaned") if not path.exists() else path
         assert batches(kept) == good
-        for planned in plan(survey(data / "t_0").partitions[0], 30):
+        for planned in plan(survey(data / "t_0").partitions[0], LogFacts(recovery_point=30)):
             apply(planned)
         assert batches(path) == good
         assert (data / "t_0" / "offset-gap-checkpoint").read_bytes() == b"0\n2\n13 13\n18 18\n"

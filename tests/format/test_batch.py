@@ -33,13 +33,13 @@ from logstore.format.batch import (
     decode_marker,
     encode_batch,
     encode_marker,
-    encode_plain,
     read_header,
     recompress,
     restamp,
 )
 from logstore.format.checksum import crc32c_portable
 from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
+from logstore.format.plain_batch import BEFORE_COVERED, LONE_END, UNFRAMED_SIZE, LoneBatches, encode_plain
 from logstore.format.record import Record
 
 COMPRESSIONS = list(Compression)
@@ -561,6 +561,22 @@ def test_errors_of_this_module_are_all_ours() -> None:
 def test_a_plain_batch_is_what_the_general_encoder_writes(values: list[bytes]) -> None:
     head, body = encode_plain(values, 1_700_000_000_000)
     assert encode_batch(values, timestamps_ms=1_700_000_000_000)[PLACE.size :] == head + body
+
+
+@pytest.mark.parametrize("length", [0, 1, 56, 57, 58, 63, 64, 300, 8191, 8192, 20_000])
+def test_a_lone_batch_is_what_the_general_encoder_writes(length: int) -> None:
+    value = b"v" * length
+    covered = LoneBatches(NOW)[length] + value + LONE_END
+    head = BEFORE_COVERED.pack(0, len(covered) + UNFRAMED_SIZE, -1, 2, crc32c_portable(covered))
+    assert head + covered == encode_batch([value], timestamps_ms=NOW)
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 63, 64, 65, 100, 1023, 1024, 1025])
+@pytest.mark.parametrize("length", [0, 55, 56, 57, 58, 63, 64, 1024, 5000])
+def test_values_of_one_length_are_encoded_like_any(count: int, length: int) -> None:
+    values = [bytes([number % 251]) * length for number in range(count)]
+    general = encode_batch(values, timestamps_ms=[NOW] * count)
+    assert encode_batch(values, timestamps_ms=NOW) == general
 
 
 @pytest.mark.parametrize("compression", [Compression.NONE, Compression.ZSTD])

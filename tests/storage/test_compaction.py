@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from aiokafka.record import MemoryRecords as AioKafkaRecords  # type: ignore[import-untyped]
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kafka.record import MemoryRecords as KafkaPythonRecords  # type: ignore[import-untyped]
 
 from kafka_oracle import KafkaOracle
@@ -913,54 +911,23 @@ def test_a_log_that_was_cut_is_dirty_from_there(keyed: Keyed) -> None:
     assert plan_log(keyed.log, 8).first_dirty_offset == 8
 
 
-# -------------------------------------------------------------------------------------------------------------- model
-
-KEYS = st.integers(0, 5).map(lambda number: b"key %d" % number)
-VALUES = st.one_of(st.none(), st.binary(max_size=30))
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(
-            st.just("put"),
-            st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=5),
-            st.sampled_from(list(Compression)),
-        ),
-        st.tuples(st.just("roll")),
-        st.tuples(st.just("wait"), st.integers(0, 150)),
-        st.tuples(st.just("compact"), st.sampled_from([1, 4 * SLOT_SIZE, MAP_SIZE])),
-        st.tuples(st.just("reopen"), st.booleans()),
-    ),
-    max_size=30,
-)
-
-
-@settings(max_examples=150)
-@given(steps=STEPS, segment_bytes=st.sampled_from([150, 600, 100_000]))
-def test_any_history_keeps_the_latest_of_each_key(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]], segment_bytes: int
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_log_that_is_cut_where_compaction_left_a_hole_ends_behind_the_batch_before_it(
+    keyed: Keyed, is_clean: bool
 ) -> None:
-    directory = tmp_path_factory.mktemp("model")
-    keyed = Keyed(directory, segment_bytes=segment_bytes, delete_retention_ms=100, index_interval_bytes=64)
-    for step, *arguments in steps:
-        if step == "put":
-            keyed.put(*arguments[0], compression=arguments[1])
-        elif step == "roll":
-            keyed.roll()
-        elif step == "wait":
-            keyed.clock.ms += arguments[0]
-        elif step == "compact":
-            keyed.compact(arguments[0])
-            keyed.check()
-        else:
-            keyed.reopen(is_clean=arguments[0])
-            keyed.check()
+    """Were its end in the hole, the next opening would report lost records there, or move it back."""
+    keyed.put((b"a", b"1"), (b"b", b"1"))
+    for number in range(4):  # offsets 2 to 5, of which the last one stays
+        keyed.put((b"c", b"%d" % number))
     keyed.roll()
-    while keyed.cleaned_offset < keyed.log.log_end_offset:
-        keyed.compact()
-    keyed.check()
-    keys = [record.key for record in keyed.records()]
-    assert len(keys) == len(set(keys)), "one record a key is left once all is compacted"
-    keyed.log.close()
-    shutil.rmtree(directory)
+    keyed.compact()
+    assert [offset for offset, _, _ in keyed.pairs()] == [0, 1, 5]
+    keyed.log.truncate_to(4)
+    assert keyed.log.log_end_offset == 2
+    keyed.reopen(is_clean=is_clean)
+    assert (keyed.log.log_end_offset, keyed.log.damages) == (2, ())
+    assert keyed.put((b"d", b"1")) == 2
+    assert [offset for offset, _, _ in keyed.pairs()] == [0, 1, 2]
 
 
 # ------------------------------------------------------------------------------------------------------------ oracles

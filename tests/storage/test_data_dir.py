@@ -16,7 +16,8 @@ from logstore.config import StoreConfig
 from logstore.format import checkpoint, filename
 from logstore.format.properties import encode_properties
 from logstore.storage import files
-from logstore.storage.data_dir import DataDir, take_lock
+from logstore.storage.data_dir import DataDir
+from logstore.storage.ownership import take_lock
 
 MARKER = filename.CLEAN_SHUTDOWN
 CHECKPOINTS = [filename.RECOVERY_POINT_CHECKPOINT, filename.LOG_START_OFFSET_CHECKPOINT]
@@ -47,111 +48,6 @@ def read(path: Path, partition: int = 0) -> list[bytes | None]:
 
 def numbers(count: int, first: int = 0) -> list[bytes]:
     return [b"%d" % n for n in range(first, count)]
-
-
-# ---------------------------------------------------------------------------------------------------------- the owner
-
-
-def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
-    with logstore.open(tmp_path):
-        second = python("import logstore, sys; logstore.open(sys.argv[1])", tmp_path)
-        assert second.returncode == 1
-        assert f"DataDirLocked: {tmp_path} is open in another process (process {os.getpid()})" in second.stderr
-    third = python("import logstore, sys; logstore.open(sys.argv[1]).close()", tmp_path)
-    assert (third.returncode, third.stderr) == (0, "")
-
-
-def test_the_owners_process_id_is_told_from_outside_too(tmp_path: Path) -> None:
-    script = "import logstore, sys; store = logstore.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
-    ) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"open\n"
-        with pytest.raises(logstore.DataDirLocked, match=rf"process {owner.pid}\b"):
-            logstore.open(tmp_path)
-        owner.communicate()
-    logstore.open(tmp_path).close()
-
-
-def test_the_same_process_cannot_open_it_twice_either(tmp_path: Path) -> None:
-    with logstore.open(tmp_path) as store:
-        with pytest.raises(logstore.DataDirLocked):
-            logstore.open(tmp_path)
-        store.create_topic("still_works")
-
-
-FORK = """
-import logstore, os, sys
-store = logstore.open(sys.argv[1])
-store.create_topic("t")
-log = store.log("t")
-log.append([b"parent"])
-child = os.fork()
-if child == 0:
-    refused = 0
-    calls = [lambda: log.append([b"child"]), lambda: store.create_topic("u"), lambda: store.delete_topic("t"),
-             lambda: store.log("t"), lambda: log.truncate_to(0), lambda: log.roll(), lambda: log.flush()]
-    for call in calls:
-        try:
-            call()
-        except logstore.ForkedProcess as error:
-            refused += "belongs to the parent" in str(error)
-    store.close()
-    os._exit(refused)
-_, status = os.waitpid(child, 0)
-print(os.waitstatus_to_exitcode(status))
-second = os.fork()  # the lock is still the parent's alone
-if second == 0:
-    try:
-        logstore.open(sys.argv[1])
-    except logstore.DataDirLocked:
-        os._exit(0)
-    os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]))
-print(log.append([b"again"], durability=logstore.Durability.FSYNC).base_offset)
-store.close()
-"""
-
-
-def test_a_forked_child_can_neither_write_nor_unlock(tmp_path: Path) -> None:
-    done = python(FORK, tmp_path)
-    assert (done.stdout.split(), done.returncode) == (["7", "0", "1"], 0), done.stderr
-    assert read(tmp_path) == [b"parent", b"again"]
-    with logstore.open(tmp_path) as store:
-        assert [topic.name for topic in store.topics()] == ["t"]
-
-
-def test_a_child_forked_while_another_thread_holds_the_locks_is_refused_and_does_not_hang(tmp_path: Path) -> None:
-    script = """
-import logstore, os, sys, threading
-store = logstore.open(sys.argv[1])
-store.create_topic("t")
-log = store.log("t")
-held, done = threading.Event(), threading.Event()
-def hold():
-    with store._data_dir._lock, log._lock:
-        held.set()
-        done.wait()
-threading.Thread(target=hold).start()
-held.wait()
-child = os.fork()
-if child == 0:
-    for call in (lambda: log.append([b"x"]), lambda: store.create_topic("u")):
-        try:
-            call()
-            os._exit(1)
-        except logstore.ForkedProcess:
-            pass
-    store.close()
-    os._exit(0)
-code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-done.set()
-store.close()
-sys.exit(code)
-"""
-    done = python(script, tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 # -------------------------------------------------------------------------------------------------- other directories

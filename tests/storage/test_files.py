@@ -1,15 +1,13 @@
-"""The I/O seam: errors that name path and operation, writes that are whole or an error, real full disks."""
+"""The I/O seam: errors that name path and operation, writes that are whole or an error."""
 
 import errno
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from log_tools import open_log, values
 from logstore.errors import DiskFull, StorageFailure
 from logstore.storage import files
 
@@ -187,110 +185,3 @@ def test_a_lock_is_one_owners(tmp_path: Path) -> None:
 def test_no_space_and_no_quota_are_a_full_disk_and_the_rest_is_not(number: int, kind: type) -> None:
     error = files.failure("path", "write", OSError(number, os.strerror(number)))
     assert type(error) is kind and error.errno == number
-
-
-# ------------------------------------------------------------------------------------------------------- the real thing
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    if os.geteuid() != 0 or sys.platform != "linux":
-        pytest.skip("only root can mount a tiny tmpfs, and only on Linux")
-    target = tmp_path / "disk"
-    target.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", target], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield target
-    subprocess.run(["umount", "-l", target], check=True)
-
-
-@pytest.mark.parametrize("preallocate", [False, True])
-def test_a_disk_that_is_really_full_refuses_appends_and_takes_them_when_there_is_space(
-    tiny_disk: Path, preallocate: bool
-) -> None:
-    ballast = tiny_disk / "ballast"
-    ballast.write_bytes(bytes(60_000))
-    log = open_log(tiny_disk / "t_0", segment_bytes=40_000, index_interval_bytes=500, preallocate=preallocate)
-    expected: list[bytes] = []
-
-    def fill() -> None:
-        while len(expected) < 5000:
-            value = b"%d" % len(expected) + bytes(700)
-            try:
-                log.append([value])
-            except DiskFull:
-                return
-            expected.append(value)
-        raise AssertionError("the disk has not become full")
-
-    fill()
-    assert len(expected) > 50 and values(log) == expected
-    for _ in range(3):
-        with pytest.raises(DiskFull):
-            log.append([bytes(100_000)])
-    assert values(log) == expected and log.offline_reason is None
-    ballast.unlink()
-    before = len(expected)
-    fill()
-    assert len(expected) > before + 20 and values(log) == expected
-    log.config = log.config.replace({"retention.bytes": 1, "file.delete.delay.ms": 0})
-    deleted = len(log.delete_expired())
-    assert deleted > 2
-    log.unlink_retired(at_once=True)
-    log.append([b"again"])
-    assert values(log)[-1] == b"again"
-    again = open_log(tiny_disk / "t_0")
-    assert values(again) == values(log) and not again.damages
-
-
-def test_a_limit_on_file_sizes_is_an_error_and_no_torn_record(tmp_path: Path) -> None:
-    program = f"""
-import resource, sys
-sys.path[:0] = {[str(Path(__file__).parent.parent / "support")]!r}
-from pathlib import Path
-from log_tools import open_log, values
-from logstore.errors import StorageFailure
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-log = open_log(Path({str(tmp_path / "t_0")!r}), index_interval_bytes=300)
-count = 0
-try:
-    while count < 1000:
-        log.append([b"%d" % count + bytes(300)])
-        count += 1
-except StorageFailure as error:
-    assert "File too large" in str(error), error
-assert 30 < count < 70, count
-assert len(values(log)) == count
-log.roll()
-log.append([b"in a new segment"])
-assert values(log)[-1] == b"in a new segment"
-print(count)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    log = open_log(tmp_path / "t_0")
-    assert len(values(log)) == int(done.stdout) + 1 and not log.damages
-
-
-def test_a_child_limited_in_descriptors_reads_and_writes_many_segments(tmp_path: Path) -> None:
-    program = f"""
-import resource, sys
-sys.path[:0] = {[str(Path(__file__).parent.parent / "support")]!r}
-from pathlib import Path
-from log_tools import open_log, values
-from logstore.storage.cache import Caches
-resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-log = open_log(Path({str(tmp_path / "t_0")!r}), caches=Caches(20), index_interval_bytes=0)
-for number in range(100):
-    log.append([b"%d" % number])
-    log.roll()
-assert values(log) == [b"%d" % number for number in range(100)]
-for offset in range(100):
-    assert next(log.records(offset)).value == b"%d" % offset
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr

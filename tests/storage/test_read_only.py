@@ -1,10 +1,10 @@
-"""A reader in one process beside a writer in another: a valid prefix that grows, never garbage."""
+"""A reader that has no part in the writer: a valid prefix that grows, never garbage."""
 
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ import pytest
 import logstore
 from logstore import PartitionLog, ReadOnlyLog, TopicConfig
 from logstore.format import filename
+from logstore.format.record import Record
 from logstore.storage import files
+from logstore.storage.compaction import compact
 
 T0 = 1_700_000_000_000
 
@@ -169,53 +171,96 @@ def test_a_space_kept_ready_behind_a_segment_that_was_just_rolled_is_not_taken_f
     assert (reader.log_end_offset, values(reader)) == (2, [b"a", b"b"])
 
 
-LIVE_WRITER = """
-import logstore, sys
-from logstore.storage import upkeep
-store = logstore.open(sys.argv[1], log_retention_check_interval_ms=15, log_flush_scheduler_interval_ms=15)
-settings = dict(segment_bytes=4_000, retention_bytes=20_000, file_delete_delay_ms=30, index_interval_bytes=200,
-                preallocate=sys.argv[2] == "True")
-store.create_topic("t", **settings)
-print("ready", flush=True)
-n = 0
-while n < 6_000:
-    count = n % 5 + 1
-    store.log("t").append([b"%d " % (n + i) * 9 for i in range(count)])
-    n += count
-store.delete_topic("t")
-print(n, flush=True)
-sys.stdin.read()
-"""
+def keyed_log(directory: Path) -> PartitionLog:
+    """Three segments, of which compaction makes one, and the active one."""
+    log = open_log(directory, cleanup_policy="compact", index_interval_bytes=60)
+    for n in range(30):
+        log.append([b"%d" % n], keys=[b"key %d" % (n % 4 if n % 3 else n)])
+        if n % 8 == 7:
+            log.roll()
+    return log
 
 
-@pytest.mark.parametrize("preallocate", [False, True])
-def test_beside_a_live_writer_with_rolls_retention_and_deletion_only_valid_records_are_seen(
-    preallocate: bool, tmp_path: Path
-) -> None:
-    path = {"PYTHONPATH": str(Path(logstore.__file__).parent.parent)}
-    command = [sys.executable, "-c", LIVE_WRITER, str(tmp_path), str(preallocate)]
-    seen, looks, last_end = 0, 0, 0
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env={**os.environ, **path}, **pipes) as writer:  # type: ignore[call-overload]
-        assert writer.stdout.readline() == b"ready\n"
-        log = logstore.open(tmp_path, read_only=True).log("t")
-        while files.is_dir(log.directory):
-            try:
-                view = log.view
-                assert view.log_end_offset >= last_end
-                offset, last_end, looks = view.log_start_offset, view.log_end_offset, looks + 1
-                for record in view.records(offset):
-                    assert record.offset == offset
-                    assert record.value == b"%d " % offset * 9
-                    offset += 1
-                    seen += 1
-                assert offset == view.log_end_offset
-            except logstore.StorageFailure as error:
-                assert "No such file" in str(error), "retention or deletion was faster"
-        assert int(writer.stdout.readline()) >= 6_000
-        writer.communicate()
-    assert looks > 3
-    assert seen > 100
+def latest(records: Iterable[Record]) -> dict[bytes | None, bytes | None]:
+    return {record.key: record.value for record in records}
+
+
+@contextmanager
+def before_each_change(act: Callable[[], None]) -> Iterator[None]:
+    """Have ``act`` called before each change of a name in a directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "unlink"):
+            patch.setattr(files, name, partial(_act_first, act, getattr(files, name)))
+        yield
+
+
+def _act_first(act: Callable[[], None], change: Callable[..., None], *arguments: object) -> None:
+    act()
+    change(*arguments)
+
+
+def test_at_each_step_of_a_compaction_no_record_is_missed_that_stays(tmp_path: Path) -> None:
+    log = keyed_log(tmp_path / "t_0")
+    wanted = latest(log.records(0))
+    known, early = ReadOnlyLog(log.directory), ReadOnlyLog(log.directory).view
+    ends, steps = set(), []
+
+    def look() -> None:
+        for reader in (known, ReadOnlyLog(log.directory)):
+            view = reader.view
+            assert (view.log_start_offset, view.log_end_offset) == (0, 30)
+            assert latest(view.records(0)) == wanted
+            ends.add(sum(1 for _ in view.records(0)))
+        steps.append(early)
+        if len(steps) % 3 == 0:
+            assert sum(1 for _ in early.records(0)) == 30, "a view shows what there was, while the old files last"
+
+    with before_each_change(look):
+        compact(log, 0, 1 << 20)
+    look()
+    assert len(steps) > 10
+    assert len(ends) == 2, "both what was before and what was made of it were seen"
+    log.close()
+
+
+def test_what_a_crash_left_of_a_compaction_is_read_whole_before_and_while_it_is_made_good(tmp_path: Path) -> None:
+    log = keyed_log(tmp_path / "t_0")
+    wanted = latest(log.records(0))
+    copies: list[Path] = []
+
+    def copy() -> None:
+        copies.append(shutil.copytree(log.directory, tmp_path / f"{len(copies)}" / "t_0"))
+
+    with before_each_change(copy):
+        compact(log, 0, 1 << 20)
+    log.close()
+    for directory in copies:
+        reader = ReadOnlyLog(directory)
+
+        def look(reader: ReadOnlyLog = reader) -> None:
+            assert reader.log_start_offset == 0
+            assert latest(reader.records(0)) == wanted
+
+        look()
+        with before_each_change(look):
+            recovered = PartitionLog(directory, log.config, now_ms=lambda: T0)
+        look()
+        recovered.close()
+
+
+def test_a_view_whose_file_has_been_replaced_is_told_that_it_is_gone(tmp_path: Path) -> None:
+    log = keyed_log(tmp_path / "t_0")
+    view = ReadOnlyLog(log.directory).view
+    compact(log, 0, 1 << 20)
+    for segment in view.segments:
+        segment.forget()
+    assert sum(1 for _ in view.records(0)) == 30
+    for segment in view.segments:
+        segment.forget()
+    log.unlink_retired(at_once=True)
+    with pytest.raises(logstore.StorageFailure, match="No such file"):
+        list(view.records(0))
+    log.close()
 
 
 def test_many_threads_may_look_through_one_reader(tmp_path: Path) -> None:

@@ -290,8 +290,11 @@ def test_a_topic_file_that_cannot_be_read_is_named_and_nothing_is_guessed(text: 
     good = path.read_bytes()
     path.write_bytes(text)
     for read_only in (False, True):
-        with pytest.raises(logstore.NotADataDir, match=r"orders/topic\.properties.*mend the file"):
-            logstore.open(tmp_path, read_only=read_only)
+        with (
+            logstore.open(tmp_path, read_only=read_only) as store,
+            pytest.raises(logstore.NotADataDir, match=r"orders/topic\.properties.*mend the file"),
+        ):
+            store.topic("orders")
     path.write_bytes(good)
     with logstore.open(tmp_path, **QUIET) as store:
         assert values(store, "orders") == [b"x"]
@@ -389,5 +392,5 @@ def test_more_partitions_than_a_topic_can_have_are_refused_at_once(partitions: i
         logstore.open(tmp_path, num_partitions=partitions)
     path = tmp_path / "topics" / "t" / "topic.properties"
     path.write_text(path.read_text().replace("partitions=1", f"partitions={partitions}"))
-    with pytest.raises(logstore.NotADataDir, match="a topic has 1 to 100000"):
-        logstore.open(tmp_path)
+    with logstore.open(tmp_path) as store, pytest.raises(logstore.NotADataDir, match="a topic has 1 to 100000"):
+        store.log("t")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clocks import DAY_MS, HOUR_MS, TEN_YEARS_MS, Clocks, offsets
 from logstore.config import StoreConfig
 from logstore.errors import StorageFailure
 from logstore.format import checkpoint, filename
@@ -14,50 +15,17 @@ from logstore.storage import files, upkeep
 from logstore.storage.data_dir import DataDir
 from logstore.storage.partition import PartitionLog
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-TEN_YEARS_MS = 3_652 * DAY_MS
-T0 = 1_700_000_000_000
-QUIET = StoreConfig(
-    log_flush_scheduler_interval_ms=HOUR_MS,
-    log_flush_offset_checkpoint_interval_ms=HOUR_MS,
-    log_cleaner_backoff_ms=HOUR_MS,
-    log_retention_check_interval_ms=HOUR_MS,
-)
-
-
-class Clocks:
-    """The wall clock can be set; the monotonic one only passes."""
-
-    def __init__(self) -> None:
-        self.wall_ms, self.monotonic_ms = T0, 5_000
-
-    def passes(self, time_ms: int) -> None:
-        self.wall_ms += time_ms
-        self.monotonic_ms += time_ms
-
-    def jumps(self, time_ms: int) -> None:
-        self.wall_ms += time_ms
-
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    monkeypatch.setattr("logstore.storage.upkeep.monotonic_ms", lambda: clocks.monotonic_ms)
-    monkeypatch.setattr("logstore.storage.data_dir.monotonic_ms", lambda: clocks.monotonic_ms)
-    return clocks
+    return Clocks(monkeypatch)
 
 
 @pytest.fixture
 def data_dir(clocks: Clocks, tmp_path: Path) -> Iterator[DataDir]:
-    opened = DataDir(tmp_path / "data", QUIET, now_ms=lambda: clocks.wall_ms)
+    opened = clocks.open(tmp_path / "data")
     yield opened
     opened.close()
-
-
-def offsets(data_dir: DataDir, topic: str = "t") -> list[int]:
-    log = data_dir.log(topic)
-    return [record.offset for record in log.records(log.log_start_offset)]
 
 
 def test_records_go_when_their_time_is_up_and_not_before(data_dir: DataDir, clocks: Clocks) -> None:
@@ -76,42 +44,6 @@ def test_records_go_when_their_time_is_up_and_not_before(data_dir: DataDir, cloc
     upkeep.retain(data_dir)
     assert offsets(data_dir) == []
     assert data_dir.log("t").append([b"third"]).base_offset == 2
-
-
-@pytest.mark.parametrize("jump_ms", [TEN_YEARS_MS, -TEN_YEARS_MS])
-def test_a_clock_that_jumps_ten_years_lets_nothing_go_early(jump_ms: int, data_dir: DataDir, clocks: Clocks) -> None:
-    data_dir.create_topic("t", settings={"retention.ms": DAY_MS})
-    data_dir.log("t").append([b"before"])
-    clocks.jumps(jump_ms)
-    upkeep.retain(data_dir)
-    assert offsets(data_dir) == [0]
-    data_dir.log("t").append([b"after"])
-    clocks.passes(DAY_MS - HOUR_MS)
-    upkeep.retain(data_dir)
-    assert offsets(data_dir) == [0, 1]
-
-
-def test_records_go_in_time_after_a_jump_ahead(data_dir: DataDir, clocks: Clocks) -> None:
-    data_dir.create_topic("t", settings={"retention.ms": DAY_MS})
-    data_dir.log("t").append([b"before"])
-    clocks.jumps(TEN_YEARS_MS)
-    upkeep.retain(data_dir)
-    clocks.passes(DAY_MS + 1)
-    upkeep.retain(data_dir)
-    assert offsets(data_dir) == []
-
-
-def test_a_clock_that_jumps_forgets_no_producer_early(data_dir: DataDir, clocks: Clocks) -> None:
-    data_dir.create_topic("t", settings={"retention.ms": -1})
-    log = data_dir.log("t")
-    batch = {"producer_id": 1, "producer_epoch": 0}
-    log.append([b"x"], base_sequence=0, **batch)  # type: ignore[arg-type]
-    clocks.jumps(TEN_YEARS_MS)
-    upkeep.retain(data_dir)
-    assert log.append([b"x"], base_sequence=0, **batch).is_duplicate  # type: ignore[arg-type]
-    clocks.passes(QUIET.producer_id_expiration_ms + 1)
-    upkeep.retain(data_dir)
-    assert len(log.producers) == 0
 
 
 @pytest.mark.parametrize("jump_ms", [0, TEN_YEARS_MS, -TEN_YEARS_MS])

@@ -10,15 +10,29 @@ where all or nothing was kept, those where one file or name alone differs from t
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, product
 from math import prod
 from random import Random
 from typing import TypeVar
 
-from disk_trace import Call, Link, Resize, Sync, SyncDir, Tree, Unlink, Write
+from disk_trace import ROOT, Call, Link, Resize, Sync, SyncDir, Tree, Unlink, Write
+from logstore.format import filename
+from logstore.storage import files
 
 SECTOR_SIZE = 512
-_CHOICES_MAX = 40  # for one file, and for one directory, before choices are sampled
+# Whatever is kept of these makes no difference: what they say is of the process or the boot that is over.
+_INDIFFERENT_NAMES = (filename.LOCK, filename.BOOT_ID, filename.BOOT_ID + files.TEMPORARY)
+_CHOICES_MAX = 600  # for one file, and for all names, before choices are sampled
+
+
+@dataclass
+class States:
+    """``legal`` counts the choices that there are, some of which make the same disk; ``is_complete``: all are here."""
+
+    disks: Iterator[Tree]
+    legal: int
+    is_complete: bool
 
 
 class Disk:
@@ -28,9 +42,28 @@ class Disk:
         self._durable = before.copy()
         self._writes: dict[int, list[tuple[int, Write | Resize]]] = {}
         self._changes: list[tuple[int, Link | Unlink]] = []
+        self._indifferent = {number for name, number in before.directories[ROOT].items() if name in _INDIFFERENT_NAMES}
         self._moment = 0
 
     def follow(self, call: Call) -> None:
+        if not self._follow_indifferent(call):
+            self._follow(call)
+        self._moment += 1
+
+    def _follow_indifferent(self, call: Call) -> bool:
+        """Whether it is a call that is kept at once, since nobody could tell the difference."""
+        match call:
+            case Link(directory, name, inode) if directory == ROOT and name in _INDIFFERENT_NAMES:
+                self._indifferent.add(inode)
+                self._durable.contents.setdefault(inode, b"")
+                self._durable.directories = _changed(self._durable.directories, [call])
+            case Write(inode) | Resize(inode) if inode in self._indifferent:
+                self._durable.contents[inode] = _written(self._durable.contents[inode], call)
+            case _:
+                return False
+        return True
+
+    def _follow(self, call: Call) -> None:
         match call:
             case Write(inode) | Resize(inode):
                 self._writes.setdefault(inode, []).append((self._moment, call))
@@ -48,7 +81,6 @@ class Disk:
                 done = [item for item in self._changes if item[0] < until and directory in _directories(item[1])]
                 self._changes = [item for item in self._changes if item not in done]
                 self._durable.directories = _changed(self._durable.directories, [change for _, change in done])
-        self._moment += 1
 
     def _add(self, made: Link) -> None:
         """What has just been made is empty; whether it has its name is another question."""
@@ -68,23 +100,28 @@ class Disk:
                 tree.contents[inode] = _written(tree.contents[inode], write)
         return tree
 
-    def states(self, count_max: int, random: Random) -> tuple[Iterator[Tree], int]:
-        """Legal disks, at most ``count_max`` of them, and how many there would be."""
-        directories = _directory_choices(self._durable.directories, [change for _, change in self._changes], random)
-        contents = {
-            inode: _content_choices(self._durable.contents[inode], [write for _, write in writes], random)
-            for inode, writes in self._writes.items()
-            if writes
-        }
+    def states(self, count_max: int, random: Random) -> States:
+        """Legal disks, at most ``count_max`` of them."""
+        directories, legal = _directory_choices(
+            self._durable.directories, [change for _, change in self._changes], random
+        )
+        legal_counts = [legal]
+        contents = {}
+        for inode, writes in self._writes.items():
+            if writes:
+                before = self._durable.contents[inode]
+                contents[inode], legal = _content_choices(before, [write for _, write in writes], random)
+                legal_counts.append(legal)
         choices: list[Sequence[object]] = [directories, *contents.values()]
-        count = prod(map(len, choices))
-        picked = product(*map(range, map(len, choices))) if count <= count_max else _sample(choices, random)
+        fits = prod(map(len, choices)) <= count_max
+        picked = product(*map(range, map(len, choices))) if fits else _sample(choices, random)
 
         def build(picks: Sequence[int]) -> Tree:
             versions = {inode: options[pick] for (inode, options), pick in zip(contents.items(), picks[1:])}
             return Tree(directories[picks[0]], {**self._durable.contents, **versions})
 
-        return (build(picks) for picks in islice(picked, count_max)), count
+        is_complete = fits and all(len(options) >= legal for options, legal in zip(choices, legal_counts))
+        return States((build(picks) for picks in islice(picked, count_max)), prod(legal_counts), is_complete)
 
 
 Directories = dict[int, dict[str, int]]
@@ -116,8 +153,11 @@ def _changed(directories: Directories, changes: Sequence[Link | Unlink]) -> Dire
     return changed
 
 
-def _directory_choices(directories: Directories, changes: Sequence[Link | Unlink], random: Random) -> list[Directories]:
-    """By subsets of the changes, all where they are few; the last has them all, the first none."""
+def _directory_choices(
+    directories: Directories, changes: Sequence[Link | Unlink], random: Random
+) -> tuple[list[Directories], int]:
+    """By subsets of the changes, all where they are few; the last has them all, the first none. And how many there
+    are."""
     everything = (1 << len(changes)) - 1
     if everything < _CHOICES_MAX:
         masks = list(range(everything + 1))
@@ -127,11 +167,12 @@ def _directory_choices(directories: Directories, changes: Sequence[Link | Unlink
         only_one = [1 << index for index in range(len(changes))]
         masks = [*prefixes, *without_one, *only_one, *(random.randint(0, everything) for _ in range(8)), everything]
     subsets = ([change for i, change in enumerate(changes) if mask >> i & 1] for mask in masks)
-    return _distinct([_changed(directories, subset) for subset in subsets])
+    found = _distinct([_changed(directories, subset) for subset in subsets])
+    return found, len(found) if everything < _CHOICES_MAX else everything + 1
 
 
-def _content_choices(content: bytes, writes: Sequence[Write | Resize], random: Random) -> list[bytes]:
-    """By sector and size; the last has all writes, the first none."""
+def _content_choices(content: bytes, writes: Sequence[Write | Resize], random: Random) -> tuple[list[bytes], int]:
+    """By sector and size; the last has all writes, the first none. And how many there are."""
     history = [content]
     for write in writes:
         history.append(_written(history[-1], write))
@@ -142,14 +183,16 @@ def _content_choices(content: bytes, writes: Sequence[Write | Resize], random: R
         for at in range(0, longest, SECTOR_SIZE)
     ]
     choices: list[Sequence[object]] = [sizes, *sectors]
-    if prod(map(len, choices)) <= _CHOICES_MAX:
+    legal = prod(map(len, choices))
+    if legal <= _CHOICES_MAX:
         picked: Iterator[Sequence[int]] = product(*map(range, map(len, choices)))
     else:
         picked = islice(_sample(choices, random), _CHOICES_MAX)
     torn = [
         b"".join(versions[pick] for versions, pick in zip(sectors, picks[1:]))[: sizes[picks[0]]] for picks in picked
     ]
-    return _distinct([content, *history, *torn, history[-1]])
+    found = _distinct([content, *history, *torn, history[-1]])
+    return found, len(found) if legal <= _CHOICES_MAX else legal
 
 
 def _sample(choices: Sequence[Sequence[object]], random: Random) -> Iterator[Sequence[int]]:
@@ -160,7 +203,9 @@ def _sample(choices: Sequence[Sequence[object]], random: Random) -> Iterator[Seq
     singles = []
     for base in (none, everything):
         for index, options in enumerate(choices):
-            singles += [[*base[:index], pick, *base[index + 1 :]] for pick in range(len(options)) if pick != base[index]]
+            singles += [
+                [*base[:index], pick, *base[index + 1 :]] for pick in range(len(options)) if pick != base[index]
+            ]
     random.shuffle(singles)
     yield from singles
     while True:
@@ -173,4 +218,3 @@ def _distinct(items: Sequence[Item]) -> list[Item]:
         if item not in found:
             found.append(item)
     return found
-

@@ -1,6 +1,6 @@
 """Records every call by which the engine changes the disk, in order, as calls on inodes and directories.
 
-``record`` puts proxies in the place of the ``os`` and ``mmap`` that ``logstore.storage.files`` uses. What a writable map
+``record`` puts proxies in the place of the ``os`` and ``mmap`` that ``logstore.storage.files`` uses. What a map
 changes is no call: maps are looked at before each call is noted, and a change becomes a write. Files and directories
 have numbers of our own here, the root directory's is 0.
 """

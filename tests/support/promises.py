@@ -86,6 +86,25 @@ class LogPromise:
             case Compacting():
                 self.is_compacted = True
 
+    def settled(self, log: PartitionLog) -> "LogPromise":
+        """As if all that there is had been acknowledged, and nothing else been tried."""
+        start, end = log.log_start_offset, log.log_end_offset
+        records = {record.offset: record for record in log.records(start)}
+        values = {offset: bytes(record.value or b"") for offset, record in records.items()}
+        # What a compaction has left out is known still.
+        known = {offset: value for offset, value in self.known.items() if start <= offset < end} | values
+        keys = {offset: key for offset, key in self.keys.items() if offset in known}
+        return LogPromise(
+            known,
+            keys | {offset: record.key for offset, record in records.items()},
+            {value: self.batches[value] for value in known.values() if value in self.batches},
+            durable_end=end,
+            end=end,
+            start_min=start,
+            start_max=start,
+            is_compacted=self.is_compacted,
+        )
+
 
 @dataclass
 class Promises:
@@ -99,19 +118,28 @@ class Promises:
         """``survives``: FSYNC where power was lost, OS where only the process ended: then all that was acknowledged
         must be there."""
         promises = cls()
+        promises.take(events, survives=survives)
+        return promises
+
+    def take(self, events: Iterable[Event], *, survives: Durability) -> None:
         for event in events:
             if isinstance(event, Changing):
-                promises.states.setdefault(event.topic, [None]).append(event.state)
+                self.states.setdefault(event.topic, [None]).append(event.state)
             elif isinstance(event, Changed):
-                promises.states[event.topic] = [event.state]
+                self.states[event.topic] = [event.state]
                 if event.state is None:
-                    promises.logs = {key: log for key, log in promises.logs.items() if key[0] != event.topic}
+                    self.logs = {key: log for key, log in self.logs.items() if key[0] != event.topic}
             else:
-                promises.logs.setdefault(event.partition, LogPromise()).take(event)
+                self.logs.setdefault(event.partition, LogPromise()).take(event)
         if survives is Durability.OS:
-            for log in promises.logs.values():
+            for log in self.logs.values():
                 log.durable_end = max(log.durable_end, log.end)
-        return promises
+
+    def settle(self, data_dir: DataDir) -> None:
+        """What ``check`` has found in a directory is what must be there from now on: no more, and no less."""
+        found = {topic.name: TopicState.of(topic) for topic in data_dir.topics()}
+        self.states = {name: [found.get(name)] for name in found.keys() | self.states.keys()}
+        self.logs = {key: self.logs.get(key, LogPromise()).settled(log) for key, log in data_dir.logs()}
 
 
 # ------------------------------------------------------------------------------------------------------ the checking
@@ -126,6 +154,13 @@ def check(data_dir: DataDir, promises: Promises) -> None:
     demand(not data_dir.damages(), f"damage is reported: {data_dir.damages()}")
     for key, log in data_dir.logs():
         check_log(log, promises.logs.get(key, LogPromise()))
+
+
+def check_all_open(data_dir: DataDir) -> None:
+    """An opening leaves out a partition that it cannot open: none is left out."""
+    there = {(topic.name, number) for topic in data_dir.topics() for number in range(topic.partitions)}
+    opened = {key for key, _ in data_dir.logs()}
+    demand(opened == there, f"partitions {sorted(there ^ opened)} are not open, or nobody's")
 
 
 def check_log(log: PartitionLog, promise: LogPromise) -> None:
@@ -186,9 +221,10 @@ def _check_producers(log: PartitionLog) -> None:
     for producer_id, header in last.items():
         if producer_id < 0:
             continue
-        known = log.producers.check(producer_id, header.producer_epoch, header.base_sequence, header.record_count)
+        count = header.last_offset_delta + 1  # of the records that it was sent with; a compaction may have left fewer
+        known = log.producers.check(producer_id, header.producer_epoch, header.base_sequence, count)
         demand(isinstance(known, DuplicateBatch), f"{log.name}: producer {producer_id}'s last batch is not known")
-        next_sequence = header.base_sequence + header.record_count
+        next_sequence = header.base_sequence + count
         welcome = log.producers.check(producer_id, header.producer_epoch, next_sequence, 1)
         demand(welcome is None, f"{log.name}: producer {producer_id} cannot go on at {next_sequence}")
 

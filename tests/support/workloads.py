@@ -15,6 +15,7 @@ from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import LogstoreError
 from logstore.format.compression import Compression
 from logstore.storage import compaction, salvage, survey
+from logstore.storage import data_dir as data_dir_module
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
@@ -117,6 +118,11 @@ class Journal:
         with self._lock:
             self.events.append((self.clock(), event))
 
+    def copy(self) -> "Journal":
+        copied = Journal(self.clock)
+        copied.events = self.events.copy()
+        return copied
+
     def until(self, moment: int) -> list[Event]:
         return [event for when, event in self.events if when <= moment]
 
@@ -128,12 +134,13 @@ class Driver:
     """A data directory in use. A call that fails raises the engine's own error, and leaves in the journal what it was
     about to do."""
 
-    def __init__(self, path: Path, journal: Journal, **store_settings: object) -> None:
+    def __init__(self, path: Path, journal: Journal, *, first_number: int = 0, **store_settings: object) -> None:
+        """``first_number`` of the values, by which those of one life are not those of another."""
         self.path = path
         self.journal = journal
         self.clock = Clock()
         self.config = StoreConfig(**store_settings)  # type: ignore[arg-type]
-        self._next_number = 0
+        self._next_number = first_number
         self._lock = Lock()
         self._data_dir: DataDir | None = None
 
@@ -148,6 +155,10 @@ class Driver:
     def opened(self) -> DataDir | None:
         """None where opening it has failed, or after a close."""
         return self._data_dir
+
+    @property
+    def is_open(self) -> bool:
+        return self._data_dir is not None
 
     def log(self, topic: str = "t", partition: int = 0) -> PartitionLog:
         return self.data_dir.log(topic, partition)
@@ -169,6 +180,9 @@ class Driver:
         self.journal.note(Changing(topic, None))
         self.data_dir.delete_topic(topic)
         self.journal.note(Changed(topic, None))
+
+    def remove_deleted(self) -> None:
+        self.data_dir.remove_deleted(at_once=True)
 
     def append(
         self,
@@ -268,14 +282,26 @@ class Driver:
                 self.journal.note(Synced(key, log.log_end_offset))
         self._data_dir = None
 
+    def abandon(self) -> None:
+        abandon(self.data_dir)
+
     def salvage(self, topic: str = "t", partition: int = 0) -> None:
         """Of a directory that is closed."""
         [found] = [p for p in survey.survey(self.path).partitions if p.directory.name == f"{topic}_{partition}"]
         for planned in salvage.plan(found):
-            salvage.apply(found, planned)
+            salvage.apply(planned)
+
+
+def abandon(data_dir: DataDir) -> None:
+    """Stop using a directory without a word to the disk, as a process does that is killed."""
+    data_dir._upkeep.stop()
+    data_dir_module._OPEN.discard(data_dir)
+    data_dir._lock_file.close()
 
 
 # --------------------------------------------------------------------------------------------------------- workloads
+
+Workload = Callable[[Driver], None]
 
 
 def appends(driver: Driver) -> None:
@@ -392,7 +418,7 @@ def topics(driver: Driver) -> None:
     driver.delete("a")
     driver.create("a")
     driver.append(1, partition=("a", 0), fsync=True)
-    driver.data_dir.remove_deleted(at_once=True)
+    driver.remove_deleted()
 
 
 def producers(driver: Driver) -> None:
@@ -408,7 +434,7 @@ def producers(driver: Driver) -> None:
     driver.append(1, producer_id=7, producer_epoch=1, base_sequence=1)
 
 
-WORKLOADS: dict[str, Callable[[Driver], None]] = {
+WORKLOADS: dict[str, Workload] = {
     workload.__name__: workload
     for workload in (
         appends,
@@ -424,4 +450,108 @@ WORKLOADS: dict[str, Callable[[Driver], None]] = {
         topics,
         producers,
     )
+}
+
+
+# ------------------------------------------------------------------------------------------------------------- steps
+# One step each, of a directory that was closed cleanly before: short enough for every legal disk.
+
+
+def four_segments(driver: Driver) -> None:
+    driver.create(segment_bytes=300, retention_ms=1000, index_interval_bytes=100)
+    for _ in range(7):
+        driver.append(1, size=60)
+
+
+def keyed_segments(driver: Driver) -> None:
+    """The first two become one when they are compacted again."""
+    driver.create(segment_bytes=450, cleanup_policy="compact", index_interval_bytes=100)
+    for key in (b"a", b"a", b"a", b"b", b"c"):
+        driver.append(1, size=100, key=key)
+    driver.compact()
+    driver.append(2, size=100, key=b"d")
+
+
+def two_topics(driver: Driver) -> None:
+    driver.create("a")
+    driver.append(1, partition=("a", 0))
+    driver.create("b")
+    driver.append(1, partition=("b", 0))
+
+
+def create(driver: Driver) -> None:
+    driver.create("c", retention_ms=5)
+    driver.append(1, partition=("c", 0), fsync=True)
+
+
+def alter(driver: Driver) -> None:
+    driver.alter("a", retention_ms=7)
+
+
+def add_partition(driver: Driver) -> None:
+    driver.alter("a", partitions=2)
+
+
+def delete(driver: Driver) -> None:
+    driver.delete("a")
+
+
+def remove_files(driver: Driver) -> None:
+    driver.delete("a")
+    driver.data_dir.remove_deleted(at_once=True)
+
+
+def roll(driver: Driver) -> None:
+    driver.roll()
+    driver.append(1, size=60)
+    driver.append(1, size=60, fsync=True)
+
+
+def truncate_within(driver: Driver) -> None:
+    driver.truncate(6)
+
+
+def truncate_segments(driver: Driver) -> None:
+    driver.truncate(5)
+
+
+def retain(driver: Driver) -> None:
+    driver.retain(5000)
+
+
+def advance(driver: Driver) -> None:
+    driver.advance(3)
+    driver.retain(0)
+
+
+def compact(driver: Driver) -> None:
+    driver.compact()
+
+
+def checkpoint(driver: Driver) -> None:
+    driver.append(1, size=60, fsync=True)
+    driver.checkpoint()
+
+
+def close(driver: Driver) -> None:
+    driver.append(1, size=60)
+    driver.close()
+
+
+def close_untouched(driver: Driver) -> None:
+    driver.data_dir.topics()
+    driver.close()
+
+
+STEPS: dict[str, tuple[Workload, Workload]] = {
+    step.__name__: (prepare, step)
+    for prepare, steps in (
+        (two_topics, (create, alter, add_partition, delete, remove_files)),
+        (
+            four_segments,
+            (roll, truncate_within, truncate_segments, retain, advance, checkpoint, close, close_untouched),
+        ),
+        (keyed_segments, (compact,)),
+    )
+    for step in steps
 }

@@ -1,0 +1,195 @@
+"""Every disk that a power cut may leave, at each call of every step that touches the disk, is recovered and checked.
+
+See crash_explorer. Steps and short workloads are explored whole, long ones by samples with a seed. The explorer is
+itself tested, on an engine with one sync or one order taken away.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from crash_explorer import BadState, explore, explore_recoveries, explore_run, open_data_dir, run
+from logstore.errors import OffsetGap
+from logstore.format import filename
+from logstore.storage import files
+from logstore.storage.segment import Segment
+from logstore.storage.segment_list import SegmentList
+from promises import Promises, check_verified, demand
+from sabotage import Site, without
+from workloads import STEPS, WORKLOADS, Driver, Workload, abandon
+
+SHORT = ("appends", "group_commit", "checkpoints", "clean_closes")
+LONG = tuple(name for name in WORKLOADS if name not in SHORT)
+Figures = Callable[[str, object], None]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Recovery says what it cuts, thousands of times."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def life(name: str) -> tuple[Workload | None, Workload]:
+    """What prepares a workload, and the workload."""
+    return STEPS[name] if name in STEPS else (None, WORKLOADS[name])
+
+
+@pytest.mark.parametrize("name", [*STEPS, *SHORT])
+def test_every_legal_crash_state_of_a_step_is_recovered(name: str, memory_dir: Path, record_property: Figures) -> None:
+    prepare, workload = life(name)
+    explored = explore(name, workload, memory_dir, prepare, states_a_moment_max=5000)
+    record_property("crash states", f"{name}: {explored}")
+    assert explored.is_complete and explored.recovered > 10
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_sampled_crash_states_of_a_long_workload_are_recovered(
+    name: str, memory_dir: Path, record_property: Figures
+) -> None:
+    explored = explore(name, WORKLOADS[name], memory_dir, states_a_moment_max=3)
+    record_property("crash states", f"{name}: {explored}")
+    assert explored.recovered > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", LONG)
+def test_many_more_crash_states_of_a_long_workload_are_recovered(
+    name: str, memory_dir: Path, record_property: Figures
+) -> None:
+    explored = explore(name, WORKLOADS[name], memory_dir, seed=1, states_a_moment_max=25)
+    record_property("crash states", f"{name}, seed 1: {explored}")
+    assert explored.recovered > 200
+
+
+@pytest.mark.parametrize("name", ["unsynced_appends", "rolls", "truncates", "retention", "compactions", "topics"])
+def test_power_lost_again_while_a_crash_state_is_recovered_loses_no_more(
+    name: str, memory_dir: Path, record_property: Figures
+) -> None:
+    explored = explore_recoveries(name, WORKLOADS[name], memory_dir, count=2, states_a_moment_max=6)
+    record_property("crash states", f"recoveries of {name}: {explored}")
+    assert explored.recovered > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_power_lost_again_while_many_crash_states_are_recovered_loses_no_more(
+    name: str, memory_dir: Path, record_property: Figures
+) -> None:
+    explored = explore_recoveries(name, WORKLOADS[name], memory_dir, count=8, seed=2, states_a_moment_max=12)
+    record_property("crash states", f"recoveries of {name}, seed 2: {explored}")
+    assert explored.recovered > 50
+
+
+# ----------------------------------------------------------------------------------------------------------- salvage
+
+
+def damaged_and_salvaged(driver: Driver) -> tuple[set[int], bytes]:
+    """A closed directory with bad bytes in the middle of a segment: the offsets that they cost, and the bytes."""
+    driver.create(segment_bytes=400, index_interval_bytes=100)
+    for _ in range(6):
+        driver.append(1, size=60)
+    driver.close()
+    log = driver.path / "t_0" / "00000000000000000003.log"
+    data = bytearray(log.read_bytes())
+    size = len(data) // 3
+    data[size + 100] ^= 4
+    log.write_bytes(data)
+    return {4}, bytes(data[size : 2 * size])
+
+
+def test_every_crash_state_of_a_salvage_is_salvaged_to_the_same(memory_dir: Path, record_property: Figures) -> None:
+    def prepare(driver: Driver) -> None:
+        lost.update(zip(("offsets", "bytes"), damaged_and_salvaged(driver)))
+
+    lost: dict[str, Any] = {}
+    done = run("salvage", Driver.salvage, memory_dir / "live", prepare)
+
+    def recover(root: Path, promises: Promises) -> None:
+        abandon(open_data_dir(root))  # whoever opens it first has not salvaged it yet
+        driver = Driver(root, done.journal)
+        driver.salvage()
+        data_dir = open_data_dir(root)
+        demand(not data_dir.damages(), f"still damaged: {data_dir.damages()}")
+        found = {}
+        offset = 0
+        log = data_dir.log("t")
+        while offset < log.log_end_offset:
+            try:
+                for record in log.records(offset):
+                    found[record.offset] = record.value
+                    offset = record.offset + 1
+            except OffsetGap as gap:
+                offset = gap.last_offset + 1
+        known = promises.logs["t", 0].known
+        demand(found == {at: known[at] for at in known.keys() - lost["offsets"]}, f"found {sorted(found)}")
+        kept = [path.read_bytes() for path in (root / "t_0" / "salvaged").iterdir()]
+        demand(lost["bytes"] in kept, "the bad bytes are not kept")
+        data_dir.close()
+        check_verified(root)
+
+    explored = explore_run(done, memory_dir, states_a_moment_max=5000, recover=recover)
+    record_property("crash states", f"salvage: {explored}")
+    assert explored.is_complete and explored.recovered > 20
+
+
+# ------------------------------------------------------------------------------------------------------- seeded bugs
+
+
+def find_bug(name: str, root: Path) -> None:
+    prepare, workload = life(name)
+    explore(name, workload, root, prepare, states_a_moment_max=50)
+
+
+@pytest.mark.parametrize(
+    ("site", "name"),
+    [
+        ("sync < Segment.sync < SegmentList.sync_from", "appends"),
+        ("sync_dir < SegmentList.add < LogWriter._roll", "roll"),
+        ("sync_dir < swap_in < SegmentList.replace", "compact"),
+        ("sync in write_file < Topics._write < Topics.alter", "alter"),
+    ],
+)
+def test_one_sync_that_is_left_out_is_found(site: Site, name: str, memory_dir: Path) -> None:
+    with without(site), pytest.raises(BadState, match=f"{name} --seed 0 --moment"):
+        find_bug(name, memory_dir)
+
+
+def test_a_file_that_gets_its_name_before_it_is_on_the_disk_is_found(memory_dir: Path) -> None:
+    def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+        temporary = path.with_name(path.name + files.TEMPORARY)
+        file = files.open_file(temporary, writable=True, create=True)
+        file.write_at(0, data)
+        files.rename(temporary, path)
+        file.sync()
+        file.close()
+        files.sync_dir(path.parent)
+
+    with mock.patch.object(files, "write_file", write_file), pytest.raises(BadState):
+        find_bug("alter", memory_dir)
+
+
+def test_old_segments_that_go_before_the_new_one_stands_are_found(memory_dir: Path) -> None:
+    make_swap, replace = SegmentList.make_swap, SegmentList.replace
+
+    def replace_first(segments: SegmentList, first: int, count: int, cleaned: Segment, now_ms: int) -> None:
+        for segment in segments.all[first : first + count]:
+            retired = segment.path.with_name(segment.path.name + filename.DELETED)
+            files.rename(segment.path, retired)
+            segment.path = retired
+        make_swap(segments, cleaned)
+        replace(segments, first, count, cleaned, now_ms)
+
+    with (
+        mock.patch.object(SegmentList, "make_swap"),
+        mock.patch.object(SegmentList, "replace", replace_first),
+        pytest.raises(BadState),
+    ):
+        find_bug("compact", memory_dir)

@@ -1,0 +1,150 @@
+"""Limits of the process: the sizes of files, descriptors, memory.
+
+Each is set in a process of its own.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from children import environment
+from log_tools import open_log, values
+
+
+def run_limited(program: str, *arguments: object) -> str:
+    """What it prints; ``arguments`` are its ``sys.argv[1:]``."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_limit_on_file_sizes_is_an_error_and_no_torn_record(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.errors import StorageFailure
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+log = open_log(Path(sys.argv[1]), index_interval_bytes=300)
+count = 0
+try:
+    while count < 1000:
+        log.append([b"%d" % count + bytes(300)])
+        count += 1
+except StorageFailure as error:
+    assert "File too large" in str(error), error
+assert 30 < count < 70, count
+assert len(values(log)) == count
+log.roll()
+log.append([b"in a new segment"])
+assert values(log)[-1] == b"in a new segment"
+print(count)
+"""
+    count = int(run_limited(program, tmp_path / "t_0"))
+    log = open_log(tmp_path / "t_0")
+    assert len(values(log)) == count + 1 and not log.damages
+
+
+def test_many_segments_are_read_and_written_with_few_descriptors(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.storage.cache import Caches
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+log = open_log(Path(sys.argv[1]), caches=Caches(20), index_interval_bytes=0)
+for number in range(100):
+    log.append([b"%d" % number])
+    log.roll()
+assert values(log) == [b"%d" % number for number in range(100)]
+for offset in range(100):
+    assert next(log.records(offset)).value == b"%d" % offset
+"""
+    run_limited(program, tmp_path / "t_0")
+
+
+def test_no_descriptor_left_is_an_error_and_no_byte_is_lost_or_doubled(tmp_path: Path) -> None:
+    """Of three logs that share a cache of two descriptors, so that each append opens files. Where what a refused append
+    left could not be cut either, the partition is offline, and whole when it is opened again."""
+    program = """
+import errno, os, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.errors import PartitionOffline, StorageFailure
+from logstore.storage.cache import Caches
+caches = Caches(2)
+names = [Path(name) for name in sys.argv[1:]]
+logs = [open_log(name, caches=caches, index_interval_bytes=100, segment_bytes=3000) for name in names]
+acknowledged = [[] for _ in logs]
+held, refused = [], 0
+for number in range(300):
+    which = number % 3
+    if number % 40 == 20:
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            assert error.errno == errno.EMFILE
+    if number % 40 == 0:
+        while held:
+            os.close(held.pop())
+        for index, log in enumerate(logs):
+            if log.offline_reason is not None:
+                assert "Too many open files" in log.offline_reason
+                log.close()
+                logs[index] = open_log(names[index], caches=caches, index_interval_bytes=100, segment_bytes=3000)
+            assert [value for value in values(logs[index]) if value in acknowledged[index]] == acknowledged[index]
+    value = b"%d." % number + bytes(150)
+    try:
+        logs[which].append([value], durability="fsync" if number % 2 else "os")
+        acknowledged[which].append(value)
+    except (StorageFailure, PartitionOffline) as error:
+        assert "Too many open files" in str(error), error
+        refused += 1
+print(refused, *(len(values) for values in acknowledged))
+"""
+    names = [tmp_path / f"t_{number}" for number in range(3)]
+    command = ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-c", program, *map(str, names)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+    refused, *counts = map(int, done.stdout.split())
+    assert refused > 50 and min(counts) > 30
+    for name, count in zip(names, counts):
+        log = open_log(name)
+        found = values(log)
+        assert len(found) >= count and len(found) == len(set(found)) and not log.damages
+
+
+def test_no_memory_for_a_map_is_an_error_and_appends_go_on_when_there_is_some(tmp_path: Path) -> None:
+    """The index that grows is mapped anew, and larger, while the process may have no more address space."""
+    program = """
+import errno, resource, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.errors import StorageFailure
+log = open_log(Path(sys.argv[1]), index_interval_bytes=0)
+acknowledged, unmapped = [], 0
+for number in range(4000):
+    if 200 <= number % 1000 < 900:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+    if number % 1000 == 900:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    value = b"%d" % number
+    try:
+        log.append([value])
+        acknowledged.append(value)
+    except StorageFailure as error:
+        assert (error.errno, error.operation) == (errno.ENOMEM, "map"), error
+        unmapped += 1
+    except MemoryError:
+        pass
+assert log.offline_reason is None, log.offline_reason
+assert values(log) == acknowledged
+print(unmapped, len(acknowledged))
+"""
+    unmapped, acknowledged = map(int, run_limited(program, tmp_path / "t_0").split())
+    assert unmapped > 10 and acknowledged > 1000
+    log = open_log(tmp_path / "t_0")
+    assert len(values(log)) == acknowledged and not log.damages
