@@ -6,7 +6,6 @@ It holds what was used last. What it drops is not closed: it lives on for whoeve
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable
-from mmap import mmap
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -56,7 +55,8 @@ class LruCache(Generic[Value]):
     def renew_in_child(self) -> None:
         """After a fork: forget everything, and the lock, which a thread that the child does not have may hold."""
         self._lock = Lock()
-        self._values, self._newest, self._total = OrderedDict(), None, 0
+        self._values, self._total = OrderedDict(), 0
+        self.newest = None, None
 
     def _drop(self, key: object) -> None:
         value = self._values.pop(key, None)
@@ -66,27 +66,23 @@ class LruCache(Generic[Value]):
 
 
 class Caches:
-    """What the partitions of one data directory share: descriptors, maps of growing indexes, sealed indexes in memory.
+    """What the partitions of one data directory share: open logs and growing indexes, sealed indexes in memory.
 
-    ``open_file_count`` bounds descriptors; a Python map holds one too, so the two halves of it are log files and maps.
-    ``index_bytes`` bounds the memory of sealed indexes.
+    ``open_file_count`` bounds descriptors, ``index_bytes`` the memory of sealed indexes.
     """
 
     def __init__(self, open_file_count: int = 256, index_bytes: int = 64 << 20) -> None:
-        self.files: LruCache[File] = LruCache(max(2, open_file_count // 2))
-        self.maps: LruCache[mmap] = LruCache(max(4, open_file_count // 2))
+        self.files: LruCache[File] = LruCache(max(2, open_file_count))
         self.columns: LruCache[Columns] = LruCache(index_bytes, cost=_columns_size)
 
     def discard(self, *keys: object) -> None:
         for key in keys:
             self.files.discard(key)
-            self.maps.discard(key)
             self.columns.discard(key)
 
     def renew_in_child(self) -> None:
         """See ``LruCache.renew_in_child``."""
         self.files.renew_in_child()
-        self.maps.renew_in_child()
         self.columns.renew_in_child()
 
 

@@ -1,4 +1,4 @@
-"""Files: the one module that opens, writes, maps, syncs, allocates, renames, truncates and unlinks.
+"""Files: the one module that opens, writes, syncs, allocates, renames, truncates and unlinks.
 
 Everything that can reach the disk goes through a function or a File of this module, so that a test which replaces
 them sees every effect and can make any of them fail. An OSError never leaves it: it becomes a StorageFailure (DiskFull
@@ -11,7 +11,6 @@ Modes are 0600 and 0700, and symbolic links are not followed: a data directory h
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import resource
 import stat
@@ -137,21 +136,13 @@ class File:
             raise failure(self.path, "truncate", self.refusal or error) from None
 
     def allocate(self, size: int) -> None:
-        """Grow the file to ``size`` bytes of zeros that the disk has promised, so that a map of it cannot fail."""
+        """Grow the file to ``size`` bytes of zeros that the disk has promised."""
         with _named(self.path, "allocate"):
             if _ON_LINUX:
                 os.posix_fallocate(self.fd, 0, size)
             else:
                 end = os.fstat(self.fd).st_size
                 os.pwrite(self.fd, bytes(max(0, size - end)), end)
-
-    def map(self, size: int, writable: bool = False) -> mmap.mmap:
-        """The first ``size`` bytes, which must be there, as memory; it stays mapped when the file is closed."""
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        try:
-            return mmap.mmap(self.fd, size, access=access)
-        except (OSError, ValueError) as error:
-            raise failure(self.path, "map", error if isinstance(error, OSError) else OSError(str(error))) from None
 
     def send(self, socket_fd: int, position: int, size: int) -> int:
         """Let the kernel copy up to ``size`` bytes into a socket: the count sent, 0 at the end of the file.

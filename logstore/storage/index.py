@@ -3,12 +3,11 @@
 An index only says where to start looking: it is sparse, has no checksum, and is rebuilt from the log whenever it is
 missing, short or does not make sense. After a crash its entries past the recovery point are thrown away.
 
-A growing index is a map of a preallocated file (zeros behind the last entry) beside the same columns in memory; it
-grows in steps that the disk has promised beforehand, since a map over a hole dies with SIGBUS on a full disk. A sealed
-one is cut to its entries, and read into native columns when it is first asked for.
+A growing index is written an entry at a time, beside the same columns in memory. Not through a map: a store into one
+dies with SIGBUS where the disk is full or the file has been cut. A sealed index is read into native columns when it is
+first asked for. Kafka's own may have zeros behind the last entry, which are none.
 """
 
-import mmap
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from pathlib import Path
@@ -29,9 +28,6 @@ from logstore.format.index_entry import (
 )
 from logstore.storage import files
 from logstore.storage.cache import Caches, Columns
-
-_GROWTH_SIZE_MIN = 4096
-_GROWTH_SIZE_MAX = 1 << 20
 
 
 class SparseIndex(ABC):
@@ -74,7 +70,7 @@ class SparseIndex(ABC):
         return columns
 
     def _used_size(self, data: bytes) -> int:
-        """Zeros behind the last entry are space that a growing index keeps ready."""
+        """Zeros behind the last entry are space that was kept ready."""
         if any(data[-self.ENTRY.size :]):
             return len(data)
         used = np.flatnonzero(np.frombuffer(data, dtype=np.uint8))
@@ -105,44 +101,26 @@ class SparseIndex(ABC):
         self._caches.discard(self)
         self._cut()
 
-    def reserve(self) -> None:
-        """Make sure that one more entry fits: the only step of adding one that a full disk can refuse."""
-        self._map()
-
     def _append(self, first: int, second: int) -> None:
+        """Raises StorageFailure; then there may be part of an entry behind the last."""
         assert self._held is not None
-        self.ENTRY.pack_into(self._map(), len(self._held[0]) * self.ENTRY.size, first, second)
+        self._caches.files.get(self, self._open).write_at(self.size, self.ENTRY.pack(first, second))
         # Readers bisect the first column: the second must be there before.
         self._held[1].append(second)
         self._held[0].append(first)
 
-    def _map(self) -> mmap.mmap:
-        mapped = self._caches.maps.get(self, self._open_map)
-        if len(mapped) < self.size + self.ENTRY.size:
-            self._caches.maps.discard(self)
-            mapped = self._caches.maps.get(self, self._open_map)
-        return mapped
-
-    def _open_map(self) -> mmap.mmap:
-        file = files.open_file(self.path, writable=True, create=True)
-        size, needed = file.size(), self.size + self.ENTRY.size
-        if size < needed:
-            step = min(max(_GROWTH_SIZE_MIN, self.size), _GROWTH_SIZE_MAX)
-            size = -(-needed // step) * step
-            file.allocate(size)
-        mapped = file.map(size, writable=True)
-        file.close()
-        return mapped
+    def _open(self) -> files.File:
+        return files.open_file(self.path, writable=True, create=True)
 
     def seal(self) -> None:
-        """No more entries: cut the file to those there are."""
+        """No more entries: what a failed one may have left is cut."""
         self._cut()
         self._held = None
         self._caches.discard(self)
 
     def _cut(self) -> None:
         """Cut the file to the entries there are."""
-        file = files.open_file(self.path, writable=True, create=True)
+        file = self._open()
         file.truncate(self.size)
         file.close()
 

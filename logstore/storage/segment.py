@@ -77,10 +77,6 @@ class Segment(SegmentReader):
         entries for them: the caller cuts back."""
         position = self.size
         index_is_due = position > self.unindexed_until
-        if index_is_due:
-            self.offset_index.reserve()
-            if self.time_index.takes(max(max_timestamp, self.max_timestamp)):
-                self.time_index.reserve()
         if size <= _JOIN_SIZE_MAX:
             self.file.write_at(position, b"".join(pieces))
         else:
@@ -136,13 +132,17 @@ class Segment(SegmentReader):
         self.quiet_until = -1
         if not self.is_growing:
             return
-        if self.max_timestamp != NO_TIMESTAMP:
-            self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
+        self.index_largest_timestamp()
         self.file.truncate(self.size)
         self.offset_index.seal()
         self.time_index.seal()
         self.is_growing = False
         self._caches.discard(self)
+
+    def index_largest_timestamp(self) -> None:
+        """The last entry that the time index of a sealed segment needs."""
+        if self.max_timestamp != NO_TIMESTAMP:
+            self.time_index.append(self.max_timestamp, self.max_timestamp_offset)
 
     def sync(self) -> None:
         try:

@@ -177,3 +177,24 @@ for kind, size in itertools.product(("index", "timeindex"), (0, 1, 13)):
 store.close()
 """
     run(script, tmp_path)
+
+
+def test_a_growing_index_truncated_under_the_owner_changes_nothing_for_appends_and_reads(tmp_path: Path) -> None:
+    """A store into a map of it would be the owner's death by SIGBUS."""
+    script = """
+store.create_topic("t", index_interval_bytes=50)
+log = store.log("t")
+for n in range(20):
+    log.append([b"%06d " % n * 20])
+for name in log.view.segments[0].paths[1:]:
+    os.truncate(name, 0)
+for n in range(20, 40):
+    log.append([b"%06d " % n * 20])
+assert [record.offset for record in log.records(0)] == list(range(40))
+assert [next(log.records(n)).offset for n in range(40)] == list(range(40))
+store.close()
+with logstore.open(path) as again:
+    log = again.log("t")
+    assert [next(log.records(n)).offset for n in range(40)] == list(range(40))
+"""
+    run(script, tmp_path)

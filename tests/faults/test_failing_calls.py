@@ -134,7 +134,7 @@ FAULTS = {
     FULL_ONCE: (12, 1),
     NO_DESCRIPTOR: (40, 1),
     NO_DESCRIPTOR_ONCE: (40, 2),
-    NO_MEMORY: (2, 1),
+    NO_MEMORY: (40, 3),
     SHORT_ONCE: (12, 2),
     CTRL_C: (80, 3),
 }

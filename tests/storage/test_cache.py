@@ -67,7 +67,7 @@ def test_a_failure_to_make_leaves_nothing_behind() -> None:
 
 
 def test_an_open_file_that_is_dropped_lives_on_for_who_holds_it(tmp_path: Path) -> None:
-    caches = Caches(open_file_count=4)  # two files
+    caches = Caches(open_file_count=2)
     opened = []
     for number in range(5):
         (tmp_path / str(number)).write_bytes(b"%d" % number)

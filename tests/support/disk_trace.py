@@ -1,18 +1,17 @@
 """Records every call by which the engine changes the disk, in order, as calls on inodes and directories.
 
-``record`` puts proxies in the place of the ``os`` and ``mmap`` that ``logstore.storage.files`` uses. What a map
-changes is no call: maps are looked at before each call is noted, and a change becomes a write. Files and directories
-have numbers of our own here, the root directory's is 0.
+``record`` puts a proxy in the place of the ``os`` that ``logstore.storage.files`` uses. Files and directories have
+numbers of our own here, the root directory's is 0.
 """
 
 import contextlib
-import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import Any, NamedTuple
+from unittest import mock
 
 from logstore.storage import files
 
@@ -107,7 +106,6 @@ class _Recorder:
         self.lock = RLock()
         self.now = Tree()
         self.open_files: dict[int, int] = {}
-        self.maps: dict[int, int] = {}  # inode: a descriptor of it
         self._next_number = ROOT + 1
         self._load(root, ROOT)
         self.trace.before = self.now.copy()
@@ -162,14 +160,6 @@ class _Recorder:
                 del self.now.directories[directory][name]
         self.trace.calls.append(call)
 
-    def look_at_maps(self) -> None:
-        for inode, fd in self.maps.items():
-            size = len(self.now.contents[inode])
-            data, before = os.pread(fd, size, 0), self.now.contents[inode]
-            if data != before and len(data) == size:
-                changed = [at for at in range(size) if data[at] != before[at]]
-                self.note(Write(inode, changed[0], data[changed[0] : changed[-1] + 1]))
-
 
 class _TracedOs:
     """``os``, with the calls that change the disk noted."""
@@ -183,7 +173,6 @@ class _TracedOs:
     @contextlib.contextmanager
     def _noting(self) -> Iterator[_Recorder]:
         with self._recorder.lock:
-            self._recorder.look_at_maps()
             yield self._recorder
 
     def open(self, path: Path, flags: int, *arguments: Any) -> int:
@@ -268,34 +257,9 @@ class _TracedOs:
             recorder.note(Unlink(*place))
 
 
-class _TracedMmap:
-    """``mmap``, with the files that are mapped to be written kept an eye on."""
-
-    def __init__(self, recorder: _Recorder) -> None:
-        self._recorder = recorder
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(mmap, name)
-
-    def mmap(self, fd: int, size: int, access: int) -> mmap.mmap:
-        with self._recorder.lock:
-            number = self._recorder.open_files[fd]
-            if access == mmap.ACCESS_WRITE and number not in self._recorder.maps:
-                self._recorder.maps[number] = os.dup(fd)
-            return mmap.mmap(fd, size, access=access)
-
-
 @contextlib.contextmanager
 def record(root: Path) -> Iterator[Trace]:
     """Note what is done to the directory while the ``with`` block runs."""
     recorder = _Recorder(root)
-    real = files.os, files.mmap
-    files.os, files.mmap = _TracedOs(recorder), _TracedMmap(recorder)  # type: ignore[assignment]
-    try:
+    with mock.patch.object(files, "os", _TracedOs(recorder)):
         yield recorder.trace
-        with recorder.lock:
-            recorder.look_at_maps()
-    finally:
-        files.os, files.mmap = real  # type: ignore[assignment]
-        for fd in recorder.maps.values():
-            os.close(fd)

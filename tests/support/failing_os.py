@@ -1,7 +1,7 @@
 """Calls to the system that fail: a ``Fault`` says which and how, ``FailingCalls`` lets it come true at one of them.
 
-Everything that touches the disk goes through ``logstore.storage.files``, which calls ``os``, ``mmap`` and ``fcntl`` by
-its globals. ``FailingCalls`` puts proxies in their place, counts the calls that its fault can hit, and fails the one it
+Everything that touches the disk goes through ``logstore.storage.files``, which calls ``os`` and ``fcntl`` by its
+globals. ``FailingCalls`` puts proxies in their place, counts the calls that its fault can hit, and fails the one it
 was told to: that one only, or it and all that follow until ``lift``. A count of -1 fails none, and so tells how many
 there are.
 """
@@ -21,9 +21,7 @@ _READS = frozenset({"pread", "fstat", "lseek", "stat", "lstat", "scandir", "list
 _WRITES = frozenset({"pwrite", "pwritev"})
 _SYNCS = frozenset({"fdatasync", "fsync"})
 _NAMES = frozenset({"rename", "unlink", "mkdir", "rmdir"})
-_CALLS = (
-    _READS | _WRITES | _SYNCS | _NAMES | {"open", "close", "ftruncate", "posix_fallocate", "mmap", "flock", "fcntl"}
-)
+_CALLS = _READS | _WRITES | _SYNCS | _NAMES | {"open", "close", "ftruncate", "posix_fallocate", "flock", "fcntl"}
 
 Applies = Callable[[str, tuple[Any, ...]], bool]
 
@@ -56,18 +54,17 @@ def _takes_space(name: str, arguments: tuple[Any, ...]) -> bool:
 
 
 def _takes_descriptor(name: str, arguments: tuple[Any, ...]) -> bool:
-    return name in {"open", "scandir", "listdir", "mmap"}  # a Python map holds a descriptor of its own
+    return name in {"open", "scandir", "listdir"}
 
 
 def _takes_memory(name: str, arguments: tuple[Any, ...]) -> bool:
-    return name == "mmap"
+    return name in {"open", "scandir", "mkdir"} or name in _WRITES
 
 
 def _changes(name: str, arguments: tuple[Any, ...]) -> bool:
     """What a file system that has become read-only refuses."""
-    is_writable_map = name == "mmap"
     opens_to_write = name == "open" and bool(arguments[1] & (os.O_RDWR | os.O_CREAT))
-    return is_writable_map or opens_to_write or name in _WRITES | _SYNCS | _NAMES | {"ftruncate", "posix_fallocate"}
+    return opens_to_write or name in _WRITES | _SYNCS | _NAMES | {"ftruncate", "posix_fallocate"}
 
 
 def _syncs(name: str, arguments: tuple[Any, ...]) -> bool:
@@ -128,7 +125,7 @@ class FailingCalls:
         self._replaced: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        for name in ("os", "mmap", "fcntl"):
+        for name in ("os", "fcntl"):
             self._replaced[name] = getattr(files, name)
             setattr(files, name, _Proxy(self._replaced[name], self))
         return self
