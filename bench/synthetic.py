@@ -8,7 +8,7 @@ import numpy as np
 from logstore.format import checkpoint, filename, producer_snapshot
 from logstore.format.batch import FRAME_SIZE, HEADER
 from logstore.format.index_entry import OFFSET_DTYPE, TIME_DTYPE
-from logstore.storage.log_writer import wall_clock_ms
+from logstore.storage.owned_log import wall_clock_ms
 from logstore.storage.partition import PartitionLog
 
 SEGMENT_SIZE = 1 << 30

@@ -7,7 +7,7 @@ import click
 from logstore.cli.options import data_option, emit_json, json_option
 from logstore.cli.text import show_size, show_table, show_time
 from logstore.storage import retention as rules
-from logstore.storage.log_writer import wall_clock_ms
+from logstore.storage.owned_log import wall_clock_ms
 from logstore.store import open as open_store
 
 

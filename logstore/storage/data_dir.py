@@ -35,8 +35,8 @@ from logstore.format import checkpoint, filename
 from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.log_writer import wall_clock_ms
 from logstore.storage.opening import Opening, OpeningProgress, try_to_open, unchecked_size
+from logstore.storage.owned_log import wall_clock_ms
 from logstore.storage.ownership import is_ours, make_meta, prepare, take_lock
 from logstore.storage.partition import PartitionLog
 from logstore.storage.recovery import SegmentDamage

@@ -116,6 +116,40 @@ print(refused, *(len(values) for values in acknowledged))
         assert len(found) >= count and len(found) == len(set(found)) and not log.damages
 
 
+def test_an_append_that_could_not_even_open_its_log_leaves_the_partition_as_it_was(tmp_path: Path) -> None:
+    program = """
+import errno, os, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.errors import StorageFailure
+from logstore.storage.cache import Caches
+caches = Caches(2)
+logs = [open_log(Path(sys.argv[1]) / f"t_{number}", caches=caches) for number in range(3)]
+for log in logs:
+    log.append([b"before"])
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError as error:
+    assert error.errno == errno.EMFILE
+try:
+    logs[0].append([b"refused"])
+except StorageFailure as error:
+    assert error.errno == errno.EMFILE, error
+else:
+    raise AssertionError("the log could be opened")
+assert logs[0].offline_reason is None, logs[0].offline_reason
+for fd in held:
+    os.close(fd)
+logs[0].append([b"after"])
+assert values(logs[0]) == [b"before", b"after"]
+"""
+    command = ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_memory_is_an_error_and_appends_go_on_when_there_is_some(tmp_path: Path) -> None:
     program = """
 import errno, resource, sys
