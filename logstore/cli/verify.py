@@ -25,6 +25,11 @@ def verify(path: str | None, as_json: bool, data: Path) -> int:
     directory. Nothing is changed, and it may run beside a live writer. Each damage is reported with file, position and
     reason, and the exit status is 1; notes are no damage.
 
+    What may be counted on: a batch acknowledged with durability "os" survives the end of the process, also by SIGKILL;
+    one acknowledged with "fsync" survives the end of power. After a power cut the others are there up to some batch,
+    and none behind it. Nothing that was acknowledged is ever changed, doubled or reordered, and damage to it by a
+    failing disk is reported here and to whoever reads it.
+
     \b
     Examples:
       logstore verify --data /var/lib/app/data

@@ -10,6 +10,9 @@
 5. Cut a torn tail: bytes at the end of the last segment with no good batch behind them. Say how many in the log.
    Damage with good batches behind it, or below the recovery point, is no torn tail: it stays, is reported, and reads
    stop at it. Offsets that are missing between segments, or before the recovery point, are a gap that reads report.
+   But where power was lost (this is another boot than the one the log was written in), the disk may have kept later
+   writes and not earlier ones: above the recovery point the log ends before the first that is missing, and what is
+   behind it is moved to ``salvaged/``.
 6. Drop empty segments behind the end. Without any segment, or behind damage at the end, start an empty one.
 7. Bring the producer state up: the newest good snapshot, then the batches behind it; likewise the leader epochs.
 

@@ -490,6 +490,7 @@ def alter(driver: Driver) -> None:
 
 def add_partition(driver: Driver) -> None:
     driver.alter("a", partitions=2)
+    driver.append(1, partition=("a", 1), fsync=True)
 
 
 def delete(driver: Driver) -> None:
