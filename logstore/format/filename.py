@@ -32,7 +32,7 @@ DAMAGE_REPORT = "damage-report"  # what the last opening found damaged; while th
 PARTITION_METADATA = "partition.metadata"
 TOPICS_DIR = "topics"
 SALVAGED_DIR = "salvaged"  # in a partition's directory: bytes that were taken out of its log
-BOOT_ID = ".boot-id"  # of the boot in which the directory was last found whole
+BOOT_ID = ".boot-id"  # of the boot in which the directory was last opened, all of its logs
 TOPIC_PROPERTIES = "topic.properties"
 
 DELETED = ".deleted"

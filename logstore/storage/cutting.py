@@ -65,7 +65,8 @@ def cut_segments(directory: Path, segments: Sequence[Segment], reason: str) -> N
 
 def _say_cut(path: Path, position: int, end: int, reason: str, kept: Path) -> None:
     logger.error(
-        "%s: power was lost before all was on the disk: the log ends at position %d (%s); %d bytes behind it are in %s",
+        "%s: the machine was restarted, and not all was on its disk: the log ends at position %d (%s); "
+        "%d bytes from behind it are kept in %s",
         *(path, position, reason, end - position, kept),
     )
 

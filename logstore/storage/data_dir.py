@@ -100,19 +100,19 @@ class DataDir:
         self.cleaner_offsets = read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
         if not self.cleaner_offsets:  # it may be damaged, and is not written anew before there is something to say
             files.unlink(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
-        # Only when all logs have been recovered is this boot the one that they were written in.
-        self._boot_id = files.boot_id()
+        boot_id = (files.boot_id() or "").encode()
         written_in = files.read_file(self.path / filename.BOOT_ID)
-        self._has_lost_power = not self.was_clean and self._boot_id is not None and written_in != self._boot_id.encode()
+        self._has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
         if self.was_clean:
             files.unlink(marker)
             files.sync_dir(self.path)
         self._open_all(on_progress)
-        if self._boot_id is not None and len(self._logs) == self._partition_count():
+        # Only when all logs have been recovered is this boot the one that they were written in.
+        if boot_id and written_in != boot_id and len(self._logs) == self._partition_count():
             try:
-                files.write_file(self.path / filename.BOOT_ID, self._boot_id.encode(), sync=False)
-            except DiskFull as error:  # it saves an opening time, and must not keep this one from it
-                logger.warning("%s: the next opening checks more than it must: %s", self.path, error)
+                files.write_file(self.path / filename.BOOT_ID, boot_id)
+            except DiskFull as error:  # it must not keep the directory from being opened
+                logger.warning("%s: after a crash, holes in logs will be taken for a power cut's: %s", self.path, error)
 
     def _open_all(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
         thread_count = self.config.num_recovery_threads_per_data_dir

@@ -23,7 +23,7 @@ import logstore
 from logstore.config import StoreConfig
 from logstore.errors import StorageFailure
 from logstore.format import checkpoint, filename
-from logstore.storage import files, log_writer, opening, upkeep
+from logstore.storage import files, opening, owned_log, upkeep
 from logstore.storage.data_dir import DataDir
 from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
@@ -208,7 +208,7 @@ def test_as_many_partitions_as_there_are_threads_are_opened_at_once(
         together.wait(20)  # which breaks where the others do not come
         return recover(*arguments, **named)
 
-    monkeypatch.setattr(log_writer, "recover", meet)
+    monkeypatch.setattr(owned_log, "recover", meet)
     logstore.open(path, num_recovery_threads_per_data_dir=3).close()
 
 
@@ -238,7 +238,7 @@ def test_the_partition_with_most_to_check_is_begun_first(tmp_path: Path, monkeyp
         begun.append(directory.name)
         return recover(directory, *arguments, **named)
 
-    monkeypatch.setattr(log_writer, "recover", note)
+    monkeypatch.setattr(owned_log, "recover", note)
     logstore.open(path, num_recovery_threads_per_data_dir=1).close()
     assert begun == ["t_1", "t_3", "t_0", "t_2"]
 
@@ -380,7 +380,7 @@ def interrupted_in(place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(log_writer, "recover", interrupt)
+        patch.setattr(owned_log, "recover", interrupt)
         patch.setattr(opening, "_REPORT_INTERVAL_S", 0.01)
         yield on_progress
 
@@ -420,8 +420,8 @@ INTERRUPTED = """
 import os, signal, sys, time
 import logstore
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
-from logstore.storage import log_writer
-recover, seen = log_writer.recover, []
+from logstore.storage import owned_log
+recover, seen = owned_log.recover, []
 def slow(directory, *arguments, **named):
     seen.append(directory.name)
     if len(seen) == 3:
@@ -431,7 +431,7 @@ def slow(directory, *arguments, **named):
     found = recover(directory, *arguments, **named)
     seen.append("done")
     return found
-log_writer.recover = slow
+owned_log.recover = slow
 try:
     logstore.open(sys.argv[1], num_recovery_threads_per_data_dir=1)
 except KeyboardInterrupt:
@@ -467,7 +467,7 @@ def test_progress_is_told_while_partitions_are_opened_and_when_all_are(
         if progress.opened_count == 2:
             half_way.set()
 
-    monkeypatch.setattr(log_writer, "recover", wait_for_progress)
+    monkeypatch.setattr(owned_log, "recover", wait_for_progress)
     monkeypatch.setattr(opening, "_REPORT_INTERVAL_S", 0.01)
     logstore.open(path, on_progress=on_progress, num_recovery_threads_per_data_dir=1).close()
     assert half_way.is_set()
@@ -515,7 +515,7 @@ def test_a_long_opening_says_in_the_log_how_far_it_is(
         assert told.wait(20)
         return recover(*arguments, **named)
 
-    monkeypatch.setattr(log_writer, "recover", wait_until_told)
+    monkeypatch.setattr(owned_log, "recover", wait_until_told)
     monkeypatch.setattr(opening, "_REPORT_INTERVAL_S", 0.01)
     monkeypatch.setattr(opening, "_LOG_INTERVAL_S", 0.0)
 

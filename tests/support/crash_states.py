@@ -18,11 +18,10 @@ from typing import TypeVar
 
 from disk_trace import ROOT, Call, Link, Resize, Sync, SyncDir, Tree, Unlink, Write
 from logstore.format import filename
-from logstore.storage import files
 
 SECTOR_SIZE = 512
-# Whatever is kept of these makes no difference: what they say is of the process or the boot that is over.
-_INDIFFERENT_NAMES = (filename.LOCK, filename.BOOT_ID, filename.BOOT_ID + files.TEMPORARY)
+# Whatever is kept of these makes no difference: what they say is of the process that is over.
+_INDIFFERENT_NAMES = (filename.LOCK,)
 _CHOICES_MAX = 600  # for one file, and for all names, before choices are sampled
 
 
