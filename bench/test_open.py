@@ -68,7 +68,7 @@ def test_w8_open_256_mib_after_a_crash(place: Path, contest: Contest, unclean_mi
     peer = Logstore(place / "store")
     _fill(peer, 256 << 20)
     peer.log.checkpoint()
-    peer.store._data_dir.save_offsets()  # what upkeep does once a minute
+    peer.store._data_dir.checkpoints.save()  # what upkeep does once a minute
     recovery_points = place / "store" / filename.RECOVERY_POINT_CHECKPOINT
     recorded = recovery_points.read_bytes()
     _fill(peer, unclean_mib << 20)

@@ -12,7 +12,8 @@ from logstore.errors import Closed, InvalidArgument, NotADataDir, ReadOnly, Unkn
 from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.data_dir import DataDir, caches_for, read_offsets
+from logstore.storage.data_dir import DataDir, caches_for
+from logstore.storage.offset_checkpoints import read_offsets
 from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog

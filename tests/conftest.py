@@ -11,6 +11,15 @@ settings.register_profile("suite", derandomize=True, deadline=None, database=Non
 settings.load_profile("suite")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that tests recorded as properties, such as how many crash states were recovered."""
+    figures = [item for report in terminalreporter.getreports("passed") for item in report.user_properties]
+    if figures:
+        terminalreporter.section("figures")
+    for name, figure in sorted(figures, key=str):
+        terminalreporter.line(f"{name}: {figure}")
+
+
 @pytest.fixture(scope="session")
 def kafka() -> KafkaOracle:
     """Apache Kafka's tools; skips with the reason where there are no jars or no Java. Mark the test `kafka`."""

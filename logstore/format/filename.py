@@ -44,6 +44,8 @@ TOPIC_NAME_SIZE_MAX = 249  # Kafka's limit: leaves room for "-", five digits of 
 _OFFSET_MAX = 2**63 - 1
 _PARTITION_MAX = 2**31 - 1
 
+TopicPartition = tuple[str, int]
+
 
 class FileKind(StrEnum):
     LOG = ".log"
@@ -133,7 +135,7 @@ def partition_dirs(topic: str, partition: int) -> tuple[str, str]:
 _PARTITION_DIR = re.compile(r"(.+)[_-](0|[1-9][0-9]{0,9})", re.DOTALL)
 
 
-def parse_partition_dir(name: str) -> tuple[str, int] | None:
+def parse_partition_dir(name: str) -> TopicPartition | None:
     """Topic and partition: the "_" (ours) or "-" (Kafka's) directly before the final digits splits the two."""
     match = _PARTITION_DIR.fullmatch(name)
     if match is None or int(match[2]) > _PARTITION_MAX:

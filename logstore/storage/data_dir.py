@@ -18,10 +18,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from logstore.config import INT_MAX, StoreConfig, TopicConfig
+from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import (
     Closed,
-    CorruptCheckpoint,
     DiskFull,
     ForkedProcess,
     InvalidArgument,
@@ -31,10 +30,12 @@ from logstore.errors import (
     UnknownPartition,
     UnknownTopic,
 )
-from logstore.format import checkpoint, filename
+from logstore.format import filename
+from logstore.format.filename import TopicPartition
 from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
+from logstore.storage.offset_checkpoints import OffsetCheckpoints
 from logstore.storage.opening import Opening, OpeningProgress, try_to_open, unchecked_size
 from logstore.storage.owned_log import wall_clock_ms
 from logstore.storage.ownership import is_ours, make_meta, prepare, take_lock
@@ -45,8 +46,6 @@ from logstore.storage.topics import TopicDescription, Topics, remove_partition_d
 from logstore.storage.upkeep import Upkeep, monotonic_ms
 
 logger = logging.getLogger("logstore.storage")
-
-TopicPartition = tuple[str, int]
 
 
 class DataDir:
@@ -70,7 +69,6 @@ class DataDir:
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
         self._lock = threading.RLock()
-        self._offsets_lock = threading.Lock()
         self._closed: LogstoreError | None = None
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
@@ -95,11 +93,7 @@ class DataDir:
         self._topics = self._registry.load()
         marker = self.path / filename.CLEAN_SHUTDOWN
         self.was_clean = files.exists(marker)
-        self._recovery_points = read_offsets(self.path / filename.RECOVERY_POINT_CHECKPOINT)
-        self._start_offsets = read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT)
-        self.cleaner_offsets = read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
-        if not self.cleaner_offsets:  # it may be damaged, and is not written anew before there is something to say
-            files.unlink(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
+        self.checkpoints = OffsetCheckpoints(self.path, self._logs, self._exists)
         boot_id = (files.boot_id() or "").encode()
         written_in = files.read_file(self.path / filename.BOOT_ID)
         self._has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
@@ -118,7 +112,7 @@ class DataDir:
         thread_count = self.config.num_recovery_threads_per_data_dir
         keys = [(topic.name, number) for topic in self._topics.values() for number in range(topic.partitions)]
         unchecked_sizes = [0] * len(keys) if self.was_clean else [self._unchecked_size(key) for key in keys]
-        opening = Opening(self._logs, self._open_log, self.save_offsets, on_progress)
+        opening = Opening(self._logs, self._open_log, self.checkpoints.save, on_progress)
         done = opening.run(zip(keys, unchecked_sizes, strict=True), thread_count)
         if keys and not self.was_clean:
             logger.info(
@@ -127,11 +121,17 @@ class DataDir:
             )
 
     def _unchecked_size(self, key: TopicPartition) -> int:
-        return unchecked_size(self.path / filename.partition_dir(*key), self._recovery_points.get(key, 0), self._caches)
+        directory = self.path / filename.partition_dir(*key)
+        return unchecked_size(directory, self.checkpoints.recovery_points.get(key, 0), self._caches)
 
     def _partition_count(self) -> int:
         """At least: of a topic whose settings cannot be read, it is not known."""
         return sum(topic.partitions for topic in self._topics.values()) + len(self._registry.damaged)
+
+    def _exists(self, key: TopicPartition) -> bool:
+        """Whether there is such a partition, open or not; of a topic whose settings cannot be read, there may be."""
+        topic = self._topics.get(key[0])
+        return key[1] < topic.partitions if topic is not None else key[0] in self._registry.damaged
 
     def _open_log(self, key: TopicPartition) -> PartitionLog:
         directory = self.path / filename.partition_dir(*key)
@@ -140,13 +140,13 @@ class DataDir:
             directory,
             self._topics[key[0]].config,
             caches=self._caches,
-            log_start_offset=self._start_offsets.get(key, 0),
-            recovery_point=self._recovery_points.get(key, 0),
-            is_clean=self.was_clean and key in self._recovery_points,
-            was_compacted=key in self.cleaner_offsets,
+            log_start_offset=self.checkpoints.start_offsets.get(key, 0),
+            recovery_point=self.checkpoints.recovery_points.get(key, 0),
+            is_clean=self.was_clean and key in self.checkpoints.recovery_points,
+            was_compacted=key in self.checkpoints.cleaner_offsets,
             has_lost_power=self._has_lost_power,
             now_ms=self.now_ms,
-            save_recovery_point=self.save_offsets,
+            save_recovery_point=self.checkpoints.save,
         )
 
     # ------------------------------------------------------------------------------------------------------ topics
@@ -176,7 +176,7 @@ class DataDir:
             self._registry.check_new(name, count)
             if name in self._topics or name in self._registry.damaged:
                 raise TopicAlreadyExists(name)
-            self._forget_offsets(name)
+            self.checkpoints.forget(name)
             topic = self._registry.create(name, count, config)
             self._topics[name] = topic
             self._open_partitions(topic)
@@ -213,22 +213,13 @@ class DataDir:
                     log.abandon(UnknownTopic(name))
             delay_ms = topic.config.file_delete_delay_ms
             self._going += [(self.now_ms(), delay_ms, path) for path in self._registry.finish_delete(name)]
-            self._forget_offsets(name)
+            self.checkpoints.forget(name)
 
     def _open_partitions(self, topic: TopicDescription, first: int = 0) -> None:
         """Of a topic that is there by now, whether they can be opened or not."""
         for partition in range(first, topic.partitions):
             if (topic.name, partition) not in self._logs:
                 try_to_open(self._logs, self._open_log, (topic.name, partition))
-
-    def _forget_offsets(self, topic: str) -> None:
-        """Drop what the checkpoint files say of a topic that is gone: another of the same name begins anew."""
-        if any(key[0] == topic for key in (*self._recovery_points, *self._start_offsets)):
-            self.save_offsets()
-        with self._offsets_lock:
-            self._store_cleaner_offsets(
-                {key: offset for key, offset in self.cleaner_offsets.items() if key[0] != topic}
-            )
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened, and still
@@ -259,49 +250,8 @@ class DataDir:
     def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
         """Let go of the records before ``offset``, for good once this returns. Raises OffsetOutOfRange."""
         start_offset = self.log(topic, partition).advance_log_start(offset)
-        self.save_offsets()
+        self.checkpoints.save()
         return start_offset
-
-    # --------------------------------------------------------------------------------------------------- checkpoints
-
-    def save_offsets(self) -> None:
-        """Record where each log starts and up to where it is known to be whole. Raises StorageFailure."""
-        # A lock of its own, taken last: a log that is being cut calls this under its lock, and asks for nothing else.
-        with self._offsets_lock:
-            logs = dict(self._logs)
-            recovery_points = {key: log.recovery_point for key, log in logs.items()}
-            recovery_points |= self._of_unopened(self._recovery_points, logs)
-            start_offsets = {key: log.log_start_offset for key, log in logs.items() if log.log_start_offset}
-            start_offsets |= self._of_unopened(self._start_offsets, logs)
-            self._write_offsets(filename.RECOVERY_POINT_CHECKPOINT, recovery_points)
-            self._recovery_points = recovery_points
-            self._write_offsets(filename.LOG_START_OFFSET_CHECKPOINT, start_offsets)
-            self._start_offsets = start_offsets
-            # What was compacted and then cut off is not compacted when it has grown anew.
-            cut = {key: log.cut_offset for key, log in logs.items()}
-            cleaned = {key: min(offset, cut.get(key, offset)) for key, offset in self.cleaner_offsets.items()}
-            self._store_cleaner_offsets(cleaned)
-
-    def _of_unopened(
-        self, offsets: Mapping[TopicPartition, int], logs: Mapping[TopicPartition, PartitionLog]
-    ) -> dict[TopicPartition, int]:
-        """What was read of partitions that there are and that could not be opened."""
-        counts = {name: topic.partitions for name, topic in self._topics.copy().items()}
-        counts |= dict.fromkeys(self._registry.damaged, INT_MAX)
-        return {key: offset for key, offset in offsets.items() if key not in logs and key[1] < counts.get(key[0], 0)}
-
-    def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
-        """Record up to where a log has been compacted. Raises StorageFailure."""
-        with self._offsets_lock:
-            self._store_cleaner_offsets({**self.cleaner_offsets, key: offset})
-
-    def _store_cleaner_offsets(self, offsets: dict[TopicPartition, int]) -> None:
-        if offsets != self.cleaner_offsets:
-            self._write_offsets(filename.CLEANER_OFFSET_CHECKPOINT, offsets)
-            self.cleaner_offsets = offsets
-
-    def _write_offsets(self, name: str, offsets: Mapping[TopicPartition, int]) -> None:
-        files.write_file(self.path / name, checkpoint.encode_offsets(offsets))
 
     def flush(self) -> None:
         """Wait until everything appended so far, to any partition, is on the disk."""
@@ -344,7 +294,7 @@ class DataDir:
             try:
                 failures = [failure for log in self._logs.values() if (failure := _close(log)) is not None]
                 self.remove_deleted(at_once=True)
-                self.save_offsets()
+                self.checkpoints.save()
                 if failures:
                     raise failures[0]
                 if self._is_whole():
@@ -392,16 +342,6 @@ def _close(log: PartitionLog) -> StorageFailure | None:
 def _check_settings(settings: object) -> None:
     if not isinstance(settings, Mapping) or not all(type(name) is str for name in settings):
         raise InvalidArgument("settings", settings, "settings are a mapping of names to values")
-
-
-def read_offsets(path: Path) -> dict[TopicPartition, int]:
-    """A checkpoint file's offsets; none, and a word in the log, where it is damaged: what it says can be had again."""
-    data = files.read_file(path)
-    try:
-        return {} if data is None else checkpoint.decode_offsets(data)
-    except CorruptCheckpoint as error:
-        logger.warning("%s: it is made anew, after a full check of the logs", error.within(str(path)))
-        return {}
 
 
 _OPEN: "weakref.WeakSet[DataDir]" = weakref.WeakSet()

@@ -12,12 +12,11 @@ from typing import NamedTuple
 from logstore.errors import CorruptData, LogstoreError, StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.format.batch import NO_LEADER_EPOCH, BatchHeader
+from logstore.format.filename import TopicPartition
 from logstore.storage import files
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.survey import Kind, PartitionFiles
 from logstore.storage.topics import TopicDescription, Topics
-
-TopicPartition = tuple[str, int]
 
 
 class LogFacts(NamedTuple):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from logstore.errors import Closed, CorruptIndex, LogstoreError, StorageFailure
 from logstore.format import filename
+from logstore.format.filename import TopicPartition
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.partition import PartitionLog
@@ -22,12 +23,11 @@ from logstore.storage.recovery import load_segments
 
 logger = logging.getLogger("logstore.storage")
 
-TopicPartition = tuple[str, int]
 _REPORT_INTERVAL_S = 0.2
 _LOG_INTERVAL_S = 5.0
 # What a long recovery pays for being able to go on is bounded: what is smaller is checked again sooner than synced.
-KEPT_SIZE_MIN = 16 << 20
-KEEP_INTERVAL_SIZE = 1 << 30
+_KEPT_SIZE_MIN = 16 << 20
+_KEEP_INTERVAL_SIZE = 1 << 30
 _LOOKED_UP_SIZE_MIN = 1 << 20  # a smaller segment is counted whole, without a look into its index
 
 
@@ -121,20 +121,20 @@ class Opening:
     def _keep(self, log: PartitionLog, checked_size: int) -> None:
         """See to it that what has been checked need not be checked again, should the opening be killed. A damaged log
         must be: it is checked whole until it is salvaged."""
-        if checked_size < KEPT_SIZE_MIN or log.damages:
+        if checked_size < _KEPT_SIZE_MIN or log.damages:
             return
         with self._lock:
             self._unsaved.append(log)
             self._unsaved_size += checked_size
-            if self._unsaved_size < KEEP_INTERVAL_SIZE:
+            if self._unsaved_size < _KEEP_INTERVAL_SIZE:
                 return
             due, self._unsaved, self._unsaved_size = self._unsaved, [], 0
         try:
-            for log in due:
-                log.checkpoint()
+            for unsaved in due:
+                unsaved.checkpoint()
             self._save_offsets()
         except LogstoreError as error:
-            logger.warning("%s: recovery points are not recorded yet: %s", log.name, error)
+            logger.warning("recovery points are not recorded yet: %s", error)
 
 
 def _end(pool: ThreadPoolExecutor, futures: Iterable[Future[None]]) -> None:

@@ -159,9 +159,9 @@ class Topics:
             files.write_file(
                 directory / filename.PARTITION_METADATA, checkpoint.encode_partition_metadata(topic.topic_id)
             )
-        files.sync_dir(self._data_dir)
 
     def _write(self, topic: TopicDescription) -> None:
+        """The topic's file: from here on it exists, and so must its partitions' directories."""
         for directory in (self._dir, self._path(topic.name).parent):
             files.make_dir(directory)
             files.sync_dir(directory.parent)  # one that was there already too: the sync may have failed

@@ -65,7 +65,7 @@ def checkpoint(data_dir: "DataDir") -> None:
             log.checkpoint()
 
     _each(data_dir.logs(), "checkpoint", sync)
-    data_dir.save_offsets()
+    data_dir.checkpoints.save()
 
 
 def retain(data_dir: "DataDir") -> None:
@@ -82,7 +82,7 @@ def retain(data_dir: "DataDir") -> None:
         log.expire_producers(data_dir.retention_clock.now_ms(idle_ms), idle_ms)
 
     _each(data_dir.logs(), "retention", apply)
-    data_dir.save_offsets()
+    data_dir.checkpoints.save()
 
 
 def compact(data_dir: "DataDir") -> None:
@@ -92,12 +92,12 @@ def compact(data_dir: "DataDir") -> None:
 
     def rate(log: PartitionLog, key: tuple[str, int]) -> None:
         if log.config.compacts and not log.compaction_met_damage:
-            ratios[key] = plan_log(log, data_dir.cleaner_offsets.get(key, 0)).dirty_ratio
+            ratios[key] = plan_log(log, data_dir.checkpoints.cleaner_offsets.get(key, 0)).dirty_ratio
 
     def clean(log: PartitionLog, key: tuple[str, int]) -> None:
-        result = compact_if_due(log, data_dir.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
+        result = compact_if_due(log, data_dir.checkpoints.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
         if result is not None:
-            data_dir.save_cleaner_offset(key, result.cleaned_offset)
+            data_dir.checkpoints.save_cleaner_offset(key, result.cleaned_offset)
 
     logs = data_dir.logs()
     _each(logs, "compaction", rate)

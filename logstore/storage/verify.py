@@ -21,9 +21,10 @@ from typing import NamedTuple
 from logstore.config import INT_MAX
 from logstore.errors import CorruptData, CorruptIndex, StorageFailure
 from logstore.format import filename
+from logstore.format.filename import TopicPartition
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.facts import DirFacts, LogFacts, TopicPartition
+from logstore.storage.facts import DirFacts, LogFacts
 from logstore.storage.findings import Finding, Severity, Tally, damage_finding, unreadable
 from logstore.storage.index import OffsetIndex, SparseIndex, TimeIndex
 from logstore.storage.index_check import IndexCheck, OffsetIndexCheck, TimeIndexCheck

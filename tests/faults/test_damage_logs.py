@@ -242,7 +242,7 @@ def test_offsets_that_compaction_took_are_no_damage(tmp_path: Path) -> None:
             log.roll()
         result = compact(log, 0, 1 << 20)
         assert result.records_dropped
-        store._data_dir.save_cleaner_offset(("t", 0), result.cleaned_offset)
+        store._data_dir.checkpoints.save_cleaner_offset(("t", 0), result.cleaned_offset)
         kept = [record.offset for record in log.records(0)]
         store.alter_topic("t", {"cleanup.policy": "delete"})
         assert [record.offset for record in log.records(0)] == kept, "the holes of earlier compactions stay"

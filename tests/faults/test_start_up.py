@@ -101,8 +101,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 def keeps_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recovery points are recorded after each partition that had anything to check."""
     monkeypatch.setattr(opening, "_LOOKED_UP_SIZE_MIN", 1)
-    monkeypatch.setattr(opening, "KEPT_SIZE_MIN", 1)
-    monkeypatch.setattr(opening, "KEEP_INTERVAL_SIZE", 1)
+    monkeypatch.setattr(opening, "_KEPT_SIZE_MIN", 1)
+    monkeypatch.setattr(opening, "_KEEP_INTERVAL_SIZE", 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- the cost
@@ -249,8 +249,8 @@ KILLED = """
 import os, signal, sys
 import logstore
 from logstore.storage import opening
-opening._LOOKED_UP_SIZE_MIN = opening.KEEP_INTERVAL_SIZE = 1
-opening.KEPT_SIZE_MIN = 8192  # more than there is behind the last index entry
+opening._LOOKED_UP_SIZE_MIN = opening._KEEP_INTERVAL_SIZE = 1
+opening._KEPT_SIZE_MIN = 8192  # more than there is behind the last index entry
 keep, left = opening.Opening._keep, int(sys.argv[2])
 def kill(self, *arguments):
     global left
@@ -319,8 +319,8 @@ def test_recovery_points_are_recorded_after_so_many_bytes_and_of_long_checks_onl
     size_min: int, interval_size: int, syncs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = crashed(tmp_path / "data", 10, *[100] * 6)  # about 100 KiB behind each recovery point, 110 KiB in all
-    monkeypatch.setattr(opening, "KEPT_SIZE_MIN", size_min)
-    monkeypatch.setattr(opening, "KEEP_INTERVAL_SIZE", interval_size)
+    monkeypatch.setattr(opening, "_KEPT_SIZE_MIN", size_min)
+    monkeypatch.setattr(opening, "_KEEP_INTERVAL_SIZE", interval_size)
     synced = []
     checkpoint_log = PartitionLog.checkpoint
 
@@ -341,15 +341,17 @@ def test_a_full_disk_does_not_keep_a_recovery_from_its_end(
 ) -> None:
     path = crashed(tmp_path / "data", 10, 20, 20)
 
-    def fail(data_dir: DataDir) -> None:
-        raise StorageFailure(str(data_dir.path), "write", 28, "No space left on device")
+    def fail(checkpoints: OffsetCheckpoints) -> None:
+        raise StorageFailure("a checkpoint", "write", 28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DataDir, "save_offsets", fail)
+        patch.setattr(OffsetCheckpoints, "save", fail)
         store = logstore.open(path)
         assert [store.log("t", number).log_end_offset for number in range(2)] == [60, 60]
         assert points(path) == [20, 20]
-    assert "recovery points are not recorded" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if "recovery points" in record.getMessage()]
+    assert warnings
+    assert all(warning.startswith("recovery points are not recorded yet: a checkpoint") for warning in warnings)
     store.close()
 
 

@@ -149,7 +149,7 @@ def test_the_dirtiest_log_is_compacted_first_and_one_that_fails_keeps_none_waiti
         for _ in range(clean_count):
             log.append([bytes(100)], keys=[b"k"])
         log.roll()
-        data_dir.save_cleaner_offset((name, 0), clean_count)
+        data_dir.checkpoints.save_cleaner_offset((name, 0), clean_count)
         for _ in range(dirty_count):
             log.append([bytes(100)], keys=[b"k"])
         log.roll()

@@ -238,7 +238,7 @@ class Driver:
     def checkpoint(self) -> None:
         """What the upkeep does once a minute."""
         ends = [(key, log.checkpoint()) for key, log in self.data_dir.logs()]
-        self.data_dir.save_offsets()
+        self.data_dir.checkpoints.save()
         for key, end_offset in ends:
             self.journal.note(Synced(key, end_offset))
 
@@ -262,7 +262,7 @@ class Driver:
         self.clock.now_ms += later_ms
         self.journal.note(Leaving((topic, partition), log.log_end_offset))
         log.delete_expired()
-        self.data_dir.save_offsets()
+        self.data_dir.checkpoints.save()
         self.journal.note(Left((topic, partition), log.log_start_offset))
         log.unlink_retired(at_once=True)
 
@@ -270,8 +270,8 @@ class Driver:
         key = (topic, partition)
         self.journal.note(Compacting(key))
         log = self.log(topic, partition)
-        result = compaction.compact(log, self.data_dir.cleaner_offsets.get(key, 0), 1 << 16)
-        self.data_dir.save_cleaner_offset(key, result.cleaned_offset)
+        result = compaction.compact(log, self.data_dir.checkpoints.cleaner_offsets.get(key, 0), 1 << 16)
+        self.data_dir.checkpoints.save_cleaner_offset(key, result.cleaned_offset)
         log.unlink_retired(at_once=True)
 
     def close(self) -> None:
