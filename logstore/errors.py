@@ -14,6 +14,7 @@ __all__ = [
     "CorruptIndex",
     "CorruptSnapshot",
     "DamagedLog",
+    "DamagedTopic",
     "DataDirLocked",
     "DiskFull",
     "ForkedProcess",
@@ -208,6 +209,14 @@ class NotADataDir(LogstoreError):
     @property
     def message(self) -> str:
         return f"{self.path} is not a logstore data directory: {self.reason}"
+
+
+class DamagedTopic(NotADataDir):
+    """A topic's file cannot be read: nothing is guessed about the topic, and what is its stays as it is."""
+
+    @property
+    def message(self) -> str:
+        return f"{self.path}: the topic's settings cannot be read ({self.reason}); mend the file by hand"
 
 
 class DataDirLocked(LogstoreError):

@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Literal, Self, overload
 
 from logstore.config import StoreConfig
-from logstore.errors import Closed, InvalidArgument, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.errors import Closed, DamagedTopic, InvalidArgument, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
 from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.data_dir import DataDir, caches_for
+from logstore.storage.facts import DirFacts
 from logstore.storage.offset_checkpoints import read_offsets
 from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
@@ -54,11 +55,12 @@ class Store(_Closing):
     def alter_topic(
         self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
     ) -> TopicDescription:
-        """Change settings (None stands for the default) or add partitions. Raises as ``create_topic``, UnknownTopic."""
+        """Change settings (None stands for the default) or add partitions. Raises as ``create_topic``, UnknownTopic,
+        DamagedTopic."""
         return self._data_dir.alter_topic(name, settings, partitions)
 
     def delete_topic(self, name: str) -> None:
-        """Remove a topic and all its records. Raises UnknownTopic."""
+        """Remove a topic and all its records. Raises UnknownTopic, DamagedTopic."""
         self._data_dir.delete_topic(name)
 
     def topics(self) -> list[TopicDescription]:
@@ -66,11 +68,11 @@ class Store(_Closing):
         return self._data_dir.topics()
 
     def topic(self, name: str) -> TopicDescription:
-        """Raises UnknownTopic."""
+        """Raises UnknownTopic, DamagedTopic."""
         return self._data_dir.topic(name)
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
-        """A partition's log, to append to and read. Raises UnknownTopic, UnknownPartition, Closed."""
+        """A partition's log, to append to and read. Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed."""
         return self._data_dir.log(topic, partition)
 
     def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
@@ -101,7 +103,7 @@ class ReadOnlyStore(_Closing):
         self._caches = caches_for(config or StoreConfig())
         self._logs: dict[tuple[str, int], ReadOnlyLog] = {}
         self._closed: Closed | None = None
-        self._damaged: dict[str, NotADataDir] = {}
+        self._damaged: dict[str, DamagedTopic] = {}
         if not self._load() and not files.exists(path / filename.META_PROPERTIES):
             raise NotADataDir(str(path), f"it holds neither a partition nor {filename.META_PROPERTIES}")
 
@@ -119,7 +121,7 @@ class ReadOnlyStore(_Closing):
         return [topics[name] for name in sorted(topics)]
 
     def topic(self, name: str) -> TopicDescription:
-        """Raises UnknownTopic."""
+        """Raises UnknownTopic, DamagedTopic."""
         try:
             return self._load()[name]
         except (KeyError, TypeError):
@@ -128,7 +130,7 @@ class ReadOnlyStore(_Closing):
             raise UnknownTopic(name) from None
 
     def log(self, topic: str, partition: int = 0) -> ReadOnlyLog:
-        """A partition's log, to read. Raises UnknownTopic, UnknownPartition."""
+        """A partition's log, to read. Raises UnknownTopic, DamagedTopic, UnknownPartition."""
         description = self.topic(topic)
         if type(partition) is not int or not 0 <= partition < description.partitions:
             raise UnknownPartition(topic, partition, description.partitions)
@@ -142,20 +144,13 @@ class ReadOnlyStore(_Closing):
                 directories[0],
                 self._caches,
                 lambda: self._start_offset(topic, partition),
-                lambda: self._may_have_holes(topic, partition),
+                lambda: DirFacts(self.path).may_have_holes((topic, partition)),
             )
             self._logs[topic, partition] = log
         return log
 
     def _start_offset(self, topic: str, partition: int) -> int:
         return read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT).get((topic, partition), 0)
-
-    def _may_have_holes(self, topic: str, partition: int) -> bool:
-        """Whether the log has been compacted, or may have been: of other directories than ours nothing is known."""
-        description = Topics(self.path).load().get(topic)
-        if description is None or description.config.compacts:
-            return True
-        return (topic, partition) in read_offsets(self.path / filename.CLEANER_OFFSET_CHECKPOINT)
 
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Raises ReadOnly, as everything does that would change the directory."""

@@ -1,10 +1,13 @@
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from clocks import Clocks
 from kafka_oracle import KafkaOracle
+from logstore.storage.data_dir import DataDir
 
 # The same examples in every run and no database of old ones: a failure is there again at the next run, everywhere.
 settings.register_profile("suite", derandomize=True, deadline=None, database=None, print_blob=True)
@@ -28,3 +31,16 @@ def kafka() -> KafkaOracle:
     if found.returncode != 0:
         pytest.skip(found.stderr.strip())
     return KafkaOracle(Path(found.stdout.strip()))
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+@pytest.fixture
+def data_dir(clocks: Clocks, tmp_path: Path) -> Iterator[DataDir]:
+    """That does nothing by itself, and goes by ``clocks``."""
+    opened = clocks.open(tmp_path / "data")
+    yield opened
+    opened.close()

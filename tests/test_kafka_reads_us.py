@@ -12,7 +12,8 @@ from kafka.record import MemoryRecords as KafkaPythonRecords
 import logstore
 from kafka_oracle import Dump, KafkaOracle
 from logstore import Compression, PartitionLog, TopicConfig
-from logstore.format.batch import CONTROL, TRANSACTIONAL, encode_batch, encode_marker
+from logstore.format.batch import CONTROL, TRANSACTIONAL, encode_batch
+from logstore.format.control_record import encode_marker
 from logstore.format.filename import index_name, log_name, time_index_name
 from logstore.format.record import Record
 from logstore.storage import upkeep

@@ -7,7 +7,8 @@ from uuid import UUID
 from logstore.cli.options import emit_json
 from logstore.cli.text import codec_name, json_record
 from logstore.errors import CorruptBatch
-from logstore.format.batch import CONTROL_TYPES, BatchHeader, decode_marker
+from logstore.format.batch import BatchHeader
+from logstore.format.control_record import CONTROL_TYPES, decode_marker
 from logstore.format.record import Record
 from logstore.storage.findings import Finding
 from logstore.storage.scan import LogBatch

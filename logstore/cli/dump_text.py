@@ -8,7 +8,8 @@ import click
 
 from logstore.cli.text import codec_name, show_bytes, show_headers, show_size, show_time
 from logstore.errors import CorruptBatch
-from logstore.format.batch import CONTROL_TYPES, BatchHeader, decode_marker
+from logstore.format.batch import BatchHeader
+from logstore.format.control_record import CONTROL_TYPES, decode_marker
 from logstore.format.offsets_topic import GroupMetadataValue, OffsetCommitKey, OffsetCommitValue, UnknownKey
 from logstore.format.record import Record
 from logstore.storage.findings import Finding, Severity

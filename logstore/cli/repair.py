@@ -5,11 +5,10 @@ from pathlib import Path
 import click
 
 from logstore.config import TopicConfig
-from logstore.errors import CorruptCheckpoint, DataDirLocked
+from logstore.errors import DataDirLocked, NotADataDir
 from logstore.format import filename
-from logstore.format.properties import decode_properties
 from logstore.storage import files
-from logstore.storage.ownership import FORMAT_KEY, take_lock
+from logstore.storage.ownership import is_ours, take_lock
 from logstore.storage.topics import Topics
 
 
@@ -40,7 +39,8 @@ DEFAULT_INDEX_INTERVAL = TopicConfig().index_interval_bytes
 
 
 def _is_ours(path: Path) -> bool:
+    """False of another program's directory too, and of one whose format this program does not know."""
     try:
-        return FORMAT_KEY in decode_properties(files.read_file(path / filename.META_PROPERTIES) or b"")
-    except CorruptCheckpoint:
+        return is_ours(path)
+    except NotADataDir:
         return False

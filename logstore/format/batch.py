@@ -32,14 +32,11 @@ from logstore.format.record import (
     Buffer,
     Headers,
     Record,
-    RecordColumns,
-    decode_columns,
-    decode_records,
     encode_records,
     encode_values,
-    iterate_records,
     only_bytes,
 )
+from logstore.format.record_columns import RecordColumns, decode_columns, decode_records, iterate_records
 
 HEADER = Struct(">qiibIhiqqqhii")
 HEADER_SIZE = 61
@@ -51,9 +48,9 @@ PLACE = Struct(">qii")
 FRAME_SIZE = 12
 MAGIC_POSITION = 16
 CRC_START = 21  # the first byte that the CRC covers
-_CRC = Struct(">bI")
+MAGIC_AND_CRC = Struct(">bI")
 BODY_HEADER = Struct(">hiqqqhii")
-assert PLACE.size + _CRC.size == CRC_START and CRC_START + BODY_HEADER.size == HEADER_SIZE
+assert PLACE.size + MAGIC_AND_CRC.size == CRC_START and CRC_START + BODY_HEADER.size == HEADER_SIZE
 
 # A message of format v0 or v1: offset, size of what follows, CRC-32, magic.
 _OLD_MESSAGE = Struct(">qiIb")
@@ -73,10 +70,6 @@ LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
 DELETE_HORIZON = 0x40
-
-CONTROL_TYPES = {0: "ABORT", 1: "COMMIT"}
-_MARKER_KEY = Struct(">hh")  # version, type
-_MARKER_VALUE = Struct(">hi")  # version, coordinator epoch
 
 
 class BatchHeader(NamedTuple):
@@ -366,83 +359,4 @@ def assemble_batch(
         place = PLACE.pack(base_offset, HEADER_SIZE - FRAME_SIZE + len(body), partition_leader_epoch)
     except StructError as error:
         raise InvalidRecord(f"the batch header cannot hold its fields: {error}") from None
-    return b"".join((place, _CRC.pack(MAGIC, crc32c(body, crc32c(covered))), covered, body))
-
-
-def reassemble(
-    header: BatchHeader, body: bytes, *, attributes: int, base_timestamp: int, max_timestamp: int, record_count: int
-) -> bytes:
-    """A batch around another body that keeps what else ``header`` says: offsets, leader epoch, producer, sequence.
-    ``body`` is compressed as ``attributes`` says. Raises InvalidRecord."""
-    return assemble_batch(
-        body,
-        base_offset=header.base_offset,
-        partition_leader_epoch=header.partition_leader_epoch,
-        attributes=attributes,
-        last_offset_delta=header.last_offset_delta,
-        base_timestamp=base_timestamp,
-        max_timestamp=max_timestamp,
-        producer_id=header.producer_id,
-        producer_epoch=header.producer_epoch,
-        base_sequence=header.base_sequence,
-        record_count=record_count,
-    )
-
-
-def restamp(batch: RecordBatch, append_time_ms: int) -> RecordBatch:
-    """The batch with the log's append time as the timestamp of all its records, which stay untouched."""
-    header = batch.header
-    return RecordBatch.at(
-        reassemble(
-            header,
-            bytes(batch.data[HEADER_SIZE:]),
-            attributes=header.attributes | LOG_APPEND_TIME,
-            base_timestamp=header.base_timestamp,
-            max_timestamp=append_time_ms,
-            record_count=header.record_count,
-        )
-    )
-
-
-def recompress(batch: RecordBatch, compression: Compression) -> RecordBatch:
-    """The batch with its records compressed as asked; itself where they are. Raises CorruptBatch, RecordTooLarge."""
-    header = batch.header
-    if header.compression is compression:
-        return batch
-    return RecordBatch.at(
-        reassemble(
-            header,
-            compress(compression, batch.body()),
-            attributes=header.attributes & ~COMPRESSION_MASK | compression,
-            base_timestamp=header.base_timestamp,
-            max_timestamp=header.max_timestamp,
-            record_count=header.record_count,
-        )
-    )
-
-
-def encode_marker(control_type: int, coordinator_epoch: int) -> tuple[bytes, bytes]:
-    """Key and value of a transaction marker, the one record of a control batch."""
-    return _MARKER_KEY.pack(0, control_type), _MARKER_VALUE.pack(0, coordinator_epoch)
-
-
-def decode_marker(record: Record) -> tuple[int, int]:
-    """A transaction marker's type (see CONTROL_TYPES) and coordinator epoch. Raises CorruptBatch."""
-    if (
-        record.key is None
-        or len(record.key) < _MARKER_KEY.size
-        or record.value is None
-        or len(record.value) < _MARKER_VALUE.size
-    ):
-        raise CorruptBatch("a control record's key or value is too short")
-    return _MARKER_KEY.unpack_from(record.key)[1], _MARKER_VALUE.unpack_from(record.value)[1]
-
-
-def control_type(record: Record) -> str | None:
-    """ABORT or COMMIT where a control record is a transaction marker; None for another, as Kafka has them in topics of
-    its own. Raises CorruptBatch for a key, or a marker, that is too short."""
-    if record.key is None or len(record.key) < _MARKER_KEY.size:
-        raise CorruptBatch("a control record's key is too short")
-    if _MARKER_KEY.unpack_from(record.key)[1] not in CONTROL_TYPES:
-        return None
-    return CONTROL_TYPES[decode_marker(record)[0]]
+    return b"".join((place, MAGIC_AND_CRC.pack(MAGIC, crc32c(body, crc32c(covered))), covered, body))

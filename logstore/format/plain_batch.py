@@ -16,6 +16,7 @@ from logstore.format.batch import (
     FRAME_SIZE,
     HEADER_SIZE,
     MAGIC,
+    MAGIC_AND_CRC,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_SEQUENCE,
@@ -23,12 +24,13 @@ from logstore.format.batch import (
 from logstore.format.checksum import crc32c
 from logstore.format.record import encode_values, lone_head
 
-_MAGIC_AND_CRC = Struct(">bI")
-# base_offset, batch_length, partition_leader_epoch, magic and CRC: what stands before that which the CRC covers.
+# What stands before the bytes that the CRC covers:
+#
+#     base_offset int64 | batch_length int32 | partition_leader_epoch int32 | magic int8 | crc uint32      21 bytes
+#
 BEFORE_COVERED = Struct(">qiibI")
 assert BEFORE_COVERED.size == CRC_START
 UNFRAMED_SIZE = CRC_START - FRAME_SIZE  # of it, what batch_length counts
-LONE_END = b"\0"  # no headers
 # The most that a lone batch has beside its value: its record has two lengths of up to five bytes, five single bytes.
 LONE_OVERHEAD_MAX = HEADER_SIZE + 15
 
@@ -37,7 +39,7 @@ def encode_plain(values: Sequence[bytes], timestamp_ms: int) -> tuple[bytes, byt
     """A batch of plain values (see ``record.only_bytes``): what follows PLACE in the header, and the records."""
     body = encode_values(values)
     covered, crc = _plain_header(timestamp_ms, len(values))
-    return _MAGIC_AND_CRC.pack(MAGIC, crc32c(body, crc)) + covered, body
+    return MAGIC_AND_CRC.pack(MAGIC, crc32c(body, crc)) + covered, body
 
 
 @lru_cache(maxsize=16)

@@ -8,8 +8,10 @@ import numpy as np
 
 from logstore.config import LONG_MAX, TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, InvalidTimestamp, RecordTooLarge
-from logstore.format.batch import CONTROL_TYPES, RecordBatch, decode_marker, recompress, restamp
+from logstore.format.batch import RecordBatch
 from logstore.format.compression import Compression
+from logstore.format.control_record import CONTROL_TYPES, decode_marker
+from logstore.format.rewritten_batch import recompress, restamp
 
 _STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
 

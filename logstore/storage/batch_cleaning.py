@@ -18,16 +18,11 @@ import numpy.typing as npt
 
 from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, RecordTooLarge
-from logstore.format.batch import (
-    COMPRESSION_MASK,
-    DELETE_HORIZON,
-    NO_TIMESTAMP,
-    BatchHeader,
-    RecordBatch,
-    reassemble,
-)
+from logstore.format.batch import COMPRESSION_MASK, DELETE_HORIZON, NO_TIMESTAMP, BatchHeader, RecordBatch
 from logstore.format.compression import compress
-from logstore.format.record import Buffer, Int64Array, decode_columns
+from logstore.format.record import Buffer
+from logstore.format.record_columns import Int64Array, decode_columns
+from logstore.format.rewritten_batch import reassemble
 from logstore.format.varint import decode_varint, encode_varint
 from logstore.storage.offset_map import OffsetMap, digest_keys
 

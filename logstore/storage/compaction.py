@@ -27,13 +27,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logstore.config import LONG_MAX, StoreConfig
 from logstore.errors import CorruptBatch, StorageFailure
-from logstore.format.batch import (
-    HEADER_SIZE,
-    NO_PRODUCER_ID,
-    BatchHeader,
-    RecordBatch,
-    control_type,
-)
+from logstore.format.batch import HEADER_SIZE, NO_PRODUCER_ID, BatchHeader, RecordBatch
+from logstore.format.control_record import control_type
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX, TIME_ENTRY_SIZE
 from logstore.format.record import Buffer
 from logstore.storage import files

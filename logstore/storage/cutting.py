@@ -7,18 +7,15 @@ the log ends before it; but good batches may be in it, so it goes to ``salvaged/
 
 import logging
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 
-from logstore.format import filename
 from logstore.storage import files
+from logstore.storage.salvaged import keep_file, keep_range
 from logstore.storage.scan import Damage
 from logstore.storage.segment import Segment
 from logstore.storage.swap import remove_segment_files
 
 logger = logging.getLogger("logstore.storage")
-
-_COPY_SIZE = 1 << 20
 
 
 def cut_tail(segment: Segment, damage: Damage) -> None:
@@ -28,25 +25,14 @@ def cut_tail(segment: Segment, damage: Damage) -> None:
             "%s: cut %d bytes of an append that was not finished at position %d: %s",
             *(segment.path, damage.size, damage.position, damage.reason),
         )
-    segment.size = damage.position
-    segment.forget_damage_from(damage.position)
-    file = files.open_file(segment.path, writable=True)
-    file.truncate(damage.position)
-    file.sync()
-    file.close()
+    _truncate(segment, damage.position)
 
 
 def cut_rest(segment: Segment, position: int, reason: str) -> None:
     """Cut the segment at ``position``, and keep what is behind it aside. Raises StorageFailure."""
-    file = files.open_file(segment.path, writable=True)
-    name = f"{segment.path.name}.{position}-{segment.size}"
-    kept = _copy(file, position, segment.size, _new_path(segment.directory, name))
+    kept = keep_range(segment.directory, files.open_file(segment.path), position, segment.size)
     _say_cut(segment.path, position, segment.size, reason, kept)
-    segment.size = position
-    segment.forget_damage_from(position)
-    file.truncate(position)
-    file.sync()
-    file.close()
+    _truncate(segment, position)
 
 
 def cut_segments(directory: Path, segments: Sequence[Segment], reason: str) -> None:
@@ -55,12 +41,18 @@ def cut_segments(directory: Path, segments: Sequence[Segment], reason: str) -> N
     for segment in reversed(segments):
         segment.forget()
         if segment.size:
-            kept = _new_path(directory, segment.path.name)
-            files.rename(segment.path, kept)
-            files.sync_dir(kept.parent)
-            _say_cut(segment.path, 0, segment.size, reason, kept)
+            _say_cut(segment.path, 0, segment.size, reason, keep_file(segment.path))
         remove_segment_files(directory, segment.base_offset)
         files.sync_dir(directory)
+
+
+def _truncate(segment: Segment, position: int) -> None:
+    segment.size = position
+    segment.forget_damage_from(position)
+    file = files.open_file(segment.path, writable=True)
+    file.truncate(position)
+    file.sync()
+    file.close()
 
 
 def _say_cut(path: Path, position: int, end: int, reason: str, kept: Path) -> None:
@@ -69,23 +61,3 @@ def _say_cut(path: Path, position: int, end: int, reason: str, kept: Path) -> No
         "%d bytes from behind it are kept in %s",
         *(path, position, reason, end - position, kept),
     )
-
-
-def _new_path(directory: Path, name: str) -> Path:
-    """Where nothing is yet, in ``salvaged/``."""
-    salvaged = directory / filename.SALVAGED_DIR
-    if not files.exists(salvaged):
-        files.make_dir(salvaged)
-        files.sync_dir(directory)
-    numbered = (salvaged / (f"{name}.{number}" if number else name) for number in count())
-    return next(path for path in numbered if not files.exists(path))
-
-
-def _copy(source: files.File, position: int, end: int, path: Path) -> Path:
-    target = files.open_file(path, writable=True, create=True)
-    for start in range(position, end, _COPY_SIZE):
-        target.write_at(start - position, source.read_at(start, min(_COPY_SIZE, end - start)))
-    target.sync()
-    target.close()
-    files.sync_dir(path.parent)
-    return path

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from logstore.config import StoreConfig, TopicConfig
@@ -96,11 +96,13 @@ class DataDir:
         self.checkpoints = OffsetCheckpoints(self.path, self._logs, self._exists)
         boot_id = (files.boot_id() or "").encode()
         written_in = files.read_file(self.path / filename.BOOT_ID)
-        self._has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
+        has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
+        self._doubtful = {key for key in self._partitions() if has_lost_power}
         if self.was_clean:
             files.unlink(marker)
             files.sync_dir(self.path)
         self._open_all(on_progress)
+        self._settle_damages()
         # Only when all logs have been recovered is this boot the one that they were written in.
         if boot_id and written_in != boot_id and len(self._logs) == self._partition_count():
             try:
@@ -110,7 +112,7 @@ class DataDir:
 
     def _open_all(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
         thread_count = self.config.num_recovery_threads_per_data_dir
-        keys = [(topic.name, number) for topic in self._topics.values() for number in range(topic.partitions)]
+        keys = list(self._partitions())
         unchecked_sizes = [0] * len(keys) if self.was_clean else [self._unchecked_size(key) for key in keys]
         opening = Opening(self._logs, self._open_log, self.checkpoints.save, on_progress)
         done = opening.run(zip(keys, unchecked_sizes, strict=True), thread_count)
@@ -119,6 +121,21 @@ class DataDir:
                 "%s was not closed cleanly: opened %d of %d partitions, checked %d bytes, found %d damages, in %.1f s",
                 *(self.path, len(self._logs), len(keys), done.checked_size, len(self.damages()), done.elapsed_s),
             )
+
+    def _settle_damages(self) -> None:
+        """What was found damaged must not be taken for a power cut's doing at the next opening, and what is appended
+        behind it be cut: it lies below the recovery point from now on."""
+        damaged = [log for log in self._logs.values() if log.damages]
+        try:
+            for log in damaged:
+                log.checkpoint()
+            if damaged:
+                self.checkpoints.save()
+        except LogstoreError as error:
+            logger.warning("%s: the recovery points of damaged logs are not recorded yet: %s", self.path, error)
+
+    def _partitions(self) -> Iterator[TopicPartition]:
+        return ((topic.name, number) for topic in self._topics.values() for number in range(topic.partitions))
 
     def _unchecked_size(self, key: TopicPartition) -> int:
         directory = self.path / filename.partition_dir(*key)
@@ -144,7 +161,7 @@ class DataDir:
             recovery_point=self.checkpoints.recovery_points.get(key, 0),
             is_clean=self.was_clean and key in self.checkpoints.recovery_points,
             was_compacted=key in self.checkpoints.cleaner_offsets,
-            has_lost_power=self._has_lost_power,
+            has_lost_power=key in self._doubtful,
             now_ms=self.now_ms,
             save_recovery_point=self.checkpoints.save,
         )
@@ -157,7 +174,7 @@ class DataDir:
             return [self._topics[name] for name in sorted(self._topics)]
 
     def topic(self, name: str) -> TopicDescription:
-        """Raises UnknownTopic."""
+        """Raises UnknownTopic, DamagedTopic."""
         try:
             return self._topics[name]
         except (KeyError, TypeError):
@@ -187,7 +204,7 @@ class DataDir:
     ) -> TopicDescription:
         """Change settings (None: back to the default) or add partitions, at once and for good.
 
-        Raises UnknownTopic, InvalidSetting, InvalidArgument, StorageFailure.
+        Raises UnknownTopic, DamagedTopic, InvalidSetting, InvalidArgument, StorageFailure.
         """
         _check_settings({} if settings is None else settings)
         with self._lock:
@@ -202,7 +219,10 @@ class DataDir:
             return topic
 
     def delete_topic(self, name: str) -> None:
-        """Take a topic away at once; its files follow after ``file.delete.delay.ms``. Raises UnknownTopic."""
+        """Take a topic away at once; its files follow after ``file.delete.delay.ms``.
+
+        Raises UnknownTopic, DamagedTopic, StorageFailure.
+        """
         with self._lock:
             self._check_open()
             topic = self.topic(name)
@@ -222,8 +242,8 @@ class DataDir:
                 try_to_open(self._logs, self._open_log, (topic.name, partition))
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
-        """Raises UnknownTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened, and still
-        cannot."""
+        """Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened,
+        and still cannot."""
         if self._closed is None and type(topic) is str and type(partition) is int:
             log = self._logs.get((topic, partition))
             if log is not None:
@@ -322,9 +342,8 @@ class DataDir:
         for log in self._logs.values():
             log.abandon_in_child(self._closed)
         # The lock is the parent's; this only lets go of the child's hold on it.
-        with contextlib.suppress(OSError):
-            os.close(self._lock_file.fd)
-        self._lock_file.fd = -1
+        with contextlib.suppress(StorageFailure):
+            self._lock_file.close()
 
 
 def caches_for(config: StoreConfig) -> Caches:

@@ -23,6 +23,9 @@ class Durability(StrEnum):
             raise InvalidArgument("durability", level, f"it is one of {', '.join(cls)}") from None
 
 
+_PATIENCE_S = 1.0  # after that a follower sees to it that somebody leads
+
+
 class _Follower:
     """A thread that waits for the leader's sync, or to lead the next one itself."""
 
@@ -41,6 +44,9 @@ class GroupCommit:
 
     The first to come leads: it syncs, wakes all whom that covered, each by a lock of its own, and hands the lead to
     one who came later. A plain lock instead would let one thread have it again and again, a sync for each append.
+
+    A Ctrl-C may end a leader anywhere, also before it leads, or before it has woken the others: so who has waited long,
+    while nobody syncs, looks after itself.
     """
 
     def __init__(self, sync: Callable[[], int], synced_offset: int) -> None:
@@ -48,6 +54,7 @@ class GroupCommit:
         self._sync = sync
         self.synced_offset = synced_offset
         self._mutex = Lock()
+        self._syncing = Lock()
         self._has_leader = False
         self._followers: deque[_Follower] = deque()
 
@@ -69,7 +76,11 @@ class GroupCommit:
     def _await_turn(self, follower: _Follower) -> bool:
         """Whether it is for this thread to lead; False: it has been served. Raises what the leader's sync raised."""
         try:
-            follower.turn.acquire()
+            while not follower.turn.acquire(timeout=_PATIENCE_S):
+                if self.synced_offset >= follower.offset:
+                    return False
+                if self._takes_over(follower):
+                    return True
         except BaseException:  # a Ctrl-C: let nobody wait for a lead that is not taken
             with self._mutex:
                 if follower in self._followers:
@@ -81,11 +92,22 @@ class GroupCommit:
             raise follower.error
         return follower.leads
 
+    def _takes_over(self, follower: _Follower) -> bool:
+        """Whether the lead was let fall, and is this follower's now."""
+        with self._mutex:
+            if self._syncing.locked():
+                return False
+            if follower in self._followers:
+                self._followers.remove(follower)
+            follower.leads = self._has_leader = True
+            return True
+
     def _lead(self) -> None:
         error: BaseException | None = None
         synced_offset = 0
         try:
-            synced_offset = self._sync()
+            with self._syncing:
+                synced_offset = self._sync()
         except BaseException as raised:  # noqa: BLE001  # raised again below
             error = raised
         # What stopped this thread only, a Ctrl-C, is not the others' concern: the next of them leads.

@@ -65,10 +65,11 @@ class DirFacts:
 
     def __init__(self, data_dir: Path | None) -> None:
         self._data_dir = data_dir
+        # Before what was compacted: a topic that a live owner compacts, and then no more, is in one of the two.
+        self._topics = self._read_topics()
         self.recovery_points = self._offsets(filename.RECOVERY_POINT_CHECKPOINT)
         self.start_offsets = self._offsets(filename.LOG_START_OFFSET_CHECKPOINT)
         self._cleaner_offsets = self._offsets(filename.CLEANER_OFFSET_CHECKPOINT)
-        self._topics = self._read_topics()
         self._was_closed = self.are_closed()
 
     def are_closed(self) -> bool:
@@ -92,11 +93,13 @@ class DirFacts:
             gaps,
             _read_epochs(partition.directory),
             max(snapshots, default=0),
-            self._may_have_holes(key),
+            self.may_have_holes(key),
             gaps_error,
         )
 
-    def _may_have_holes(self, key: TopicPartition) -> bool:
+    def may_have_holes(self, key: TopicPartition) -> bool:
+        """Whether compaction may have taken offsets away: of other directories than ours, and where what was compacted
+        cannot be read, it may."""
         topic = self._topics.get(key[0])
         if topic is None or topic.config.compacts:
             return True

@@ -21,7 +21,8 @@ import numpy as np
 
 from logstore.errors import CorruptBatch, StorageFailure
 from logstore.format import filename
-from logstore.format.batch import NO_LEADER_EPOCH, BatchHeader, RecordBatch, control_type
+from logstore.format.batch import NO_LEADER_EPOCH, BatchHeader, RecordBatch
+from logstore.format.control_record import control_type
 from logstore.storage import files
 from logstore.storage.facts import LogFacts
 from logstore.storage.findings import Finding, Severity, Tally, damage_finding, unreadable

@@ -17,6 +17,7 @@ from logstore.storage.arguments import as_integer
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.retention import SegmentInfo
 from logstore.storage.segment import Segment
+from logstore.storage.segment_list import base_offset_of
 from logstore.storage.segment_reader import Located
 
 READ_SIZE_MAX = 1 << 20
@@ -92,7 +93,7 @@ class LogView(NamedTuple):
         for first, last in self.gaps:
             if first <= offset <= last:
                 raise OffsetGap(self.name, first, last)
-        return max(0, bisect_right(self.segments, offset, key=_base_offset) - 1)
+        return max(0, bisect_right(self.segments, offset, key=base_offset_of) - 1)
 
     def batches(self, offset: int, *, max_offset: int | None = None) -> Iterator[RecordBatch]:
         """The batches from the one that holds ``offset`` up to the end (``max_offset`` as in ``read``), CRC checked.
@@ -180,7 +181,7 @@ class LogView(NamedTuple):
 
     def _undecodable(self, header: BatchHeader, error: CorruptBatch) -> DamagedLog:
         """A batch whose CRC is right and whose records are not: who wrote it did not write a Kafka batch."""
-        segment = self.segments[max(0, bisect_right(self.segments, header.base_offset, key=_base_offset) - 1)]
+        segment = self.segments[max(0, bisect_right(self.segments, header.base_offset, key=base_offset_of) - 1)]
         located = segment.find(header.base_offset)
         position = located.position if located else 0
         reason = f"the records of the batch at offset {header.base_offset} cannot be read: {error.reason}"
@@ -240,7 +241,3 @@ class ReadableLog(ABC):
     def offset_for_time(self, timestamp_ms: int) -> TimestampAndOffset | None:
         """The first record that is not older: see ``LogView.offset_for_time``."""
         return self.view.offset_for_time(timestamp_ms)
-
-
-def _base_offset(segment: Segment) -> int:
-    return segment.base_offset

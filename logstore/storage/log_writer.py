@@ -26,8 +26,8 @@ from logstore.format.batch import (
 from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX
-from logstore.format.plain_batch import BEFORE_COVERED, LONE_END, UNFRAMED_SIZE, encode_plain
-from logstore.format.record import Buffer, Headers, only_bytes
+from logstore.format.plain_batch import BEFORE_COVERED, UNFRAMED_SIZE, encode_plain
+from logstore.format.record import LONE_END, Buffer, Headers, only_bytes
 from logstore.storage import retention
 from logstore.storage.admission import admit, check_sent, stores_as_sent
 from logstore.storage.arguments import as_column, as_compression

@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from logstore.format.record import Int64Array
+from logstore.format.record_columns import Int64Array
 
 Digests = npt.NDArray[np.uint64]  # a row of two a key
 

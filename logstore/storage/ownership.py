@@ -17,7 +17,7 @@ from logstore.storage import files
 
 logger = logging.getLogger("logstore.storage")
 
-FORMAT_KEY = "logstore.format"
+_FORMAT_KEY = "logstore.format"
 _FORMAT_VERSION = "1"
 
 
@@ -61,7 +61,7 @@ def take_lock(path: Path) -> files.File:
 
 
 def make_meta(path: Path) -> None:
-    meta = {"version": "1", FORMAT_KEY: _FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
+    meta = {"version": "1", _FORMAT_KEY: _FORMAT_VERSION, "cluster.id": uuid4().hex, "node.id": "0"}
     files.write_file(path / filename.META_PROPERTIES, encode_properties(meta))
 
 
@@ -74,11 +74,11 @@ def is_ours(path: Path) -> bool:
         meta = decode_properties(data)
     except CorruptCheckpoint as error:
         raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
-    if FORMAT_KEY not in meta:
+    if _FORMAT_KEY not in meta:
         raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
-    if meta[FORMAT_KEY] != _FORMAT_VERSION:
+    if meta[_FORMAT_KEY] != _FORMAT_VERSION:
         raise NotADataDir(
             str(path),
-            f"its format is {meta[FORMAT_KEY]}, this program's {_FORMAT_VERSION}; use the program that wrote it",
+            f"its format is {meta[_FORMAT_KEY]}, this program's {_FORMAT_VERSION}; use the program that wrote it",
         )
     return True

@@ -11,8 +11,8 @@ from logstore.config import LONG_MAX
 from logstore.errors import ForkedProcess, OffsetOutOfRange
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
+from logstore.storage.gaps import without, write_gaps
 from logstore.storage.log_writer import LogWriter
-from logstore.storage.recovery import write_gaps
 from logstore.storage.replay import replay
 from logstore.storage.scan import LogBatch
 from logstore.storage.segment import Segment
@@ -162,7 +162,7 @@ class PartitionLog(LogWriter):
         self._state_files.drop_snapshots(lambda offset: offset > end_offset)
         self.leader_epochs.truncate_from_end(end_offset)
         self._log_start_offset = min(self._log_start_offset, end_offset)
-        kept_gaps = tuple((first, min(last, end_offset - 1)) for first, last in self._gaps if first < end_offset)
+        kept_gaps = tuple(without(self._gaps, end_offset, LONG_MAX))
         if kept_gaps != self._gaps:
             write_gaps(self.directory, kept_gaps)
             self._gaps = kept_gaps

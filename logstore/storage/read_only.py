@@ -18,10 +18,11 @@ from logstore.format import filename
 from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
+from logstore.storage.gaps import read_gaps
 from logstore.storage.log_view import LogView, ReadableLog, always
-from logstore.storage.recovery import read_gaps
 from logstore.storage.scan import LogBatch, scan
 from logstore.storage.segment import Segment
+from logstore.storage.swap import end_of_swap
 
 _LOOK_AGAIN_S = 0.02
 
@@ -129,7 +130,7 @@ class ReadOnlyLog(ReadableLog):
 
     def _list_logs(self) -> list[SegmentFile]:
         """The log files, and those that stand as ``.swap``, by base offset."""
-        parsed = map(filename.parse_segment_file, files.names(self.directory))
+        parsed = (filename.parse_segment_file(entry.name) for entry in files.list_dir(self.directory))  # without links
         logs = [file for file in parsed if file is not None and file.kind is FileKind.LOG]
         return sorted(file for file in logs if file.suffix in ("", filename.SWAP))
 
@@ -141,8 +142,7 @@ class ReadOnlyLog(ReadableLog):
             return known
         segment = self._segment(file.base_offset, entry)
         segment.path = self.directory / file.name
-        batches = [found.batch for found in segment.scan(0, file.base_offset) if isinstance(found, LogBatch)]
-        end_offset = max([file.base_offset + 1, *(batch.header.next_offset for batch in batches)])
+        end_offset = end_of_swap(segment.file, file.base_offset)
         return _Seen(entry, segment, end_offset, end_offset)
 
     def _segment(self, base_offset: int, entry: files.Entry) -> Segment:

@@ -21,6 +21,7 @@ Doing it twice changes nothing the second time, and it may be interrupted anywhe
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.cutting import cut_rest, cut_segments, cut_tail
+from logstore.storage.gaps import Gap, add_gap, is_known_gap, keep_end, read_gaps, write_gaps
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState
 from logstore.storage.replay import good_batches, is_good_snapshot, replay
@@ -59,7 +61,7 @@ class Recovered(NamedTuple):
     log_end_offset: int
     producers: ProducerState
     leader_epochs: LeaderEpochs
-    gaps: list[tuple[int, int]]
+    gaps: list[Gap]
     damages: list[SegmentDamage]
     snapshot_offsets: list[int]
 
@@ -93,13 +95,19 @@ def recover(
         log_end_offset = _check_clean_end(segments[-1], recovery_point)
     if log_end_offset is None:
         known_gaps = list(gaps)
-        start_offset = 0 if is_clean or was_damaged else recovery_point
-        closed_offset = recovery_point if is_clean else None
-        walk = _Walk(directory, segments, recovery_point, gaps, is_compacted, has_lost_power, closed_offset)
-        log_end_offset = walk.run(start_offset)
-        damages = walk.damages
+        walk = _Walk(
+            directory=directory,
+            segments=segments,
+            recovery_point=recovery_point,
+            closed_offset=recovery_point if is_clean else None,
+            is_compacted=is_compacted,
+            has_lost_power=has_lost_power,
+            gaps=gaps,
+            damages=damages,
+        )
+        log_end_offset = walk.run(0 if is_clean or was_damaged else recovery_point)
         log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset))
-        log_end_offset = _keep_end(log_end_offset, recovery_point, gaps)
+        log_end_offset = keep_end(log_end_offset, recovery_point, gaps)
         _report(directory, damages, gaps, known_gaps, was_damaged)
     if log_start_offset > log_end_offset and segments:
         logger.error(
@@ -109,15 +117,11 @@ def recover(
     next_base_offset = max([log_end_offset, *(segment.base_offset + 1 for segment in segments)])
     if not segments or _ends_damaged(segments[-1], damages, next_base_offset):
         log_end_offset = max(log_start_offset, next_base_offset)
-        empty = Segment.create(
-            directory, log_end_offset, caches, index_interval=index_interval, allocate_size=allocate_size
-        )
-        segments.append(empty)
-        files.sync_dir(directory)
+        segments.append(_start_segment(directory, log_end_offset, caches, index_interval, allocate_size))
     log_start_offset = max(log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
     _drop_snapshots(directory, snapshot_offsets, log_end_offset, recovery_point if has_lost_power else LONG_MAX)
-    leader_epochs.truncate_from_end(log_end_offset)
+    leader_epochs.truncate_from_end(log_end_offset + 1)  # one that began at the end of an empty log is still the latest
     if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
         _restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)
@@ -212,23 +216,6 @@ def _restore_epochs(directory: Path, segments: list[Segment], leader_epochs: Lea
     files.write_file(directory / filename.LEADER_EPOCH_CHECKPOINT, data)
 
 
-def read_gaps(directory: Path) -> list[tuple[int, int]]:
-    """The offset ranges that salvage could not save."""
-    path = directory / filename.OFFSET_GAP_CHECKPOINT
-    data = files.read_file(path)
-    if data is None:
-        return []
-    try:
-        return checkpoint.decode_gaps(data)
-    except CorruptCheckpoint as error:
-        logger.warning("%s: gaps in the offsets are no longer reported", error.within(str(path)))
-        return []
-
-
-def write_gaps(directory: Path, gaps: Iterable[tuple[int, int]]) -> None:
-    files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(sorted(gaps)))
-
-
 # ------------------------------------------------------------------------------------------------------ steps 3 to 6
 
 
@@ -246,30 +233,22 @@ def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
     return end_offset if next_offset == end_offset else None
 
 
+@dataclass(kw_only=True, slots=True)
 class _Walk:
-    """Steps 4 and 5, over ``segments``, from which those are dropped that are cut off; adds to ``gaps``.
+    """Steps 4 and 5, over ``segments``, from which those are dropped that are cut off; adds to ``gaps`` and
+    ``damages``. ``closed_offset``: where the log ended when it was closed cleanly, None where it was not.
 
     What was on the disk, below the recovery point, cannot be a torn tail: bad bytes there are damage.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        segments: list[Segment],
-        recovery_point: int,
-        gaps: list[tuple[int, int]],
-        is_compacted: bool,
-        has_lost_power: bool,
-        closed_offset: int | None,
-    ) -> None:
-        self.closed_offset = closed_offset
-        self.directory = directory
-        self.segments = segments
-        self.recovery_point = recovery_point
-        self.gaps = gaps
-        self.is_compacted = is_compacted
-        self.has_lost_power = has_lost_power
-        self.damages: list[SegmentDamage] = []
+    directory: Path
+    segments: list[Segment]
+    recovery_point: int
+    closed_offset: int | None
+    is_compacted: bool
+    has_lost_power: bool
+    gaps: list[Gap]
+    damages: list[SegmentDamage]
 
     def run(self, start_offset: int) -> int:
         """Check and reindex from ``start_offset`` on, and return the end offset."""
@@ -280,11 +259,11 @@ class _Walk:
         for index in range(first, len(segments)):
             segment = segments[index]
             if segment.size and segment.base_offset > end_offset and not is_damaged:
-                if self._may_be_lost(end_offset) and not _is_known_gap(self.gaps, end_offset, segment.base_offset - 1):
+                if self._may_be_lost(end_offset) and not is_known_gap(self.gaps, end_offset, segment.base_offset - 1):
                     self._cut_from(index, f"offset {end_offset} is missing")
                     return end_offset
                 if not self.is_compacted:
-                    _add_gap(self.gaps, end_offset, segment.base_offset - 1)
+                    add_gap(self.gaps, end_offset, segment.base_offset - 1)
             position = _trusted_position(segment, start_offset) if index == first else 0
             is_damaged = self._check(index, position)
             if segment.size:
@@ -336,31 +315,8 @@ class _Walk:
         del self.segments[index:]
 
 
-def _is_known_gap(gaps: list[tuple[int, int]], first: int, last: int) -> bool:
-    return any(known_first <= first and last <= known_last for known_first, known_last in gaps)
-
-
-def _add_gap(gaps: list[tuple[int, int]], first: int, last: int) -> None:
-    """Note offsets that are missing, unless it is known."""
-    if not _is_known_gap(gaps, first, last):
-        gaps.append((first, last))
-
-
-def _keep_end(end_offset: int, recovery_point: int, gaps: list[tuple[int, int]]) -> int:
-    """Offsets that were given once, below the recovery point or in a gap, are not given again: where the log ends
-    before it, what is missing is a gap, and reads say so."""
-    kept_end = max([end_offset, recovery_point, *(last + 1 for _, last in gaps)])
-    if kept_end > end_offset:
-        _add_gap(gaps, end_offset, kept_end - 1)
-    return kept_end
-
-
 def _report(
-    directory: Path,
-    damages: list[SegmentDamage],
-    gaps: list[tuple[int, int]],
-    known_gaps: list[tuple[int, int]],
-    was_damaged: bool,
+    directory: Path, damages: list[SegmentDamage], gaps: list[Gap], known_gaps: list[Gap], was_damaged: bool
 ) -> None:
     """Store what was found: damage makes the next opening look again, gaps are what reads go by."""
     for first, last in gaps:
@@ -387,6 +343,15 @@ def _ends_damaged(segment: Segment, damages: list[SegmentDamage], end_offset: in
             segment.know(damages[index].damage)
             return True
     return False
+
+
+def _start_segment(
+    directory: Path, base_offset: int, caches: Caches, index_interval: int, allocate_size: int
+) -> Segment:
+    """A new one, empty, to be appended to; it is on the disk."""
+    empty = Segment.create(directory, base_offset, caches, index_interval=index_interval, allocate_size=allocate_size)
+    files.sync_dir(directory)
+    return empty
 
 
 def _trusted_position(segment: Segment, start_offset: int) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from logstore.errors import CorruptBatch, CorruptData, CorruptSnapshot
 from logstore.format import filename, producer_snapshot
-from logstore.format.batch import BatchHeader, RecordBatch, decode_marker
+from logstore.format.batch import BatchHeader, RecordBatch
+from logstore.format.control_record import decode_marker
 from logstore.storage import files
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState

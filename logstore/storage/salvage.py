@@ -22,7 +22,6 @@ The caller holds the data directory's lock.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,15 +38,15 @@ from logstore.format.batch import (
 )
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.facts import DirFacts, LogFacts
+from logstore.storage.facts import LogFacts
+from logstore.storage.gaps import Gap, without, write_gaps
 from logstore.storage.log_check import check_records
+from logstore.storage.salvaged import COPY_SIZE, keep_bytes, keep_range
 from logstore.storage.scan import Damage, LogBatch, missing, scan
 from logstore.storage.segment import Segment
 from logstore.storage.survey import KnownFile, PartitionFiles, check_segment_name
 from logstore.storage.swap import remove_segment_files
 
-SALVAGED_DIR = "salvaged"
-_COPY_SIZE = 1 << 20
 MENDED_SIZE_MAX = 128 << 20  # of a batch that is put right: more than any that is written
 
 
@@ -59,7 +58,7 @@ class BadRange(NamedTuple):
     position: int
     size: int
     reason: str
-    lost: tuple[int, int] | None
+    lost: Gap | None
     head: bytes = b""
 
 
@@ -71,20 +70,18 @@ class SegmentPlan(NamedTuple):
     bad: tuple[BadRange, ...]
     good: tuple[tuple[int, int], ...]
     batch_count: int
-    found: tuple[tuple[int, int], ...]  # offsets (first, last) of good batches that a gap says are lost
+    not_lost: tuple[Gap, ...]  # offsets of good batches that a gap says are lost
 
 
 def plan(
-    partition: PartitionFiles, facts: LogFacts | None = None, progress: Callable[[int], None] = lambda size: None
+    partition: PartitionFiles, facts: LogFacts, progress: Callable[[int], None] = lambda size: None
 ) -> list[SegmentPlan]:
-    """What would be done, for each log file with a bad range. ``facts``: what is known of the log, those that its
-    directory says by itself where None.
+    """What would be done, for each log file with a bad range. ``facts``: what is known of the log.
 
     Raises UnsupportedMagic where messages of Kafka's old formats are in the way: they are no damage. StorageFailure.
     """
     logs = partition.logs
     plans = []
-    facts = facts or DirFacts(None).of(partition)
     for log, following in zip(logs, [*logs[1:], None]):
         check_segment_name(log)
         planner = _Planner(log, facts, following.base_offset if following else None)
@@ -110,7 +107,7 @@ class _Planner:
         self.bad: list[BadRange] = []
         self.good: list[tuple[int, int]] = []
         self.batch_count = 0
-        self.found: list[tuple[int, int]] = []
+        self.not_lost: list[Gap] = []
 
     def check_start(self) -> None:
         """What is before the first segment."""
@@ -140,7 +137,7 @@ class _Planner:
         if self.facts.known_gaps is not None:
             for hole in missing(self.log.size, next_offset, self.end_offset, self.facts.known_gaps):
                 self._note_damage(hole, hole.next_offset or 0)
-        return SegmentPlan(self.log, tuple(self.bad), tuple(self.good), self.batch_count, tuple(self.found))
+        return SegmentPlan(self.log, tuple(self.bad), tuple(self.good), self.batch_count, tuple(self.not_lost))
 
     def _look_at(self, found: LogBatch) -> None:
         header = found.batch.header
@@ -151,11 +148,7 @@ class _Planner:
             reason = f"its records cannot be read: {error.reason}"
             self.bad.append(BadRange(found.position, header.size, reason, lost))
             return
-        for first, last in self.facts.gaps:
-            if first <= header.last_offset and header.base_offset <= last:
-                self.found.append((header.base_offset, header.last_offset))
-                reason = f"offsets {first} to {last} are said to be lost, but {header.base_offset} is there"
-                self.bad.append(BadRange(found.position, 0, reason, None))
+        self._take_back_gaps(found.position, header)
         epoch = self.facts.right_epoch(header)
         if epoch is not None and epoch != header.partition_leader_epoch:
             reason = f"leader epoch {header.partition_leader_epoch} instead of {epoch}"
@@ -163,9 +156,17 @@ class _Planner:
         else:
             self._keep(found.position, header.size)
 
+    def _take_back_gaps(self, position: int, header: BatchHeader) -> None:
+        for first, last in self.facts.gaps:
+            if first <= header.last_offset and header.base_offset <= last:
+                self.not_lost.append((header.base_offset, header.last_offset))
+                reason = f"offsets {first} to {last} are said to be lost, but {header.base_offset} is there"
+                self.bad.append(BadRange(position, 0, reason, None))
+
     def _note_damage(self, damage: Damage, next_offset: int) -> None:
         mended = self._mended(damage, next_offset)
         if mended is not None:
+            self._take_back_gaps(damage.position, mended)
             self._put_right(damage.position, mended, damage.reason)
             return
         lost = (damage.expected_offset, next_offset - 1) if next_offset > damage.expected_offset else None
@@ -210,8 +211,10 @@ def apply(planned: SegmentPlan, index_interval: int = 4096) -> list[Path | None]
     Raises StorageFailure, and loses nothing."""
     directory = planned.log.path.parent
     log = files.open_file(planned.log.path)
-    aside = [_move_aside(log, planned.log.base_offset, bad) if bad.size else None for bad in planned.bad]
-    _change_gaps(directory, [bad.lost for bad in planned.bad if bad.lost], planned.found)
+    aside = [
+        keep_range(directory, log, bad.position, bad.position + bad.size) if bad.size else None for bad in planned.bad
+    ]
+    _change_gaps(directory, [bad.lost for bad in planned.bad if bad.lost], planned.not_lost)
     if any(bad.size for bad in planned.bad):
         _replace_log(log, planned)
     size = files.entry(planned.log.path).size
@@ -229,49 +232,20 @@ def _replace_log(log: files.File, planned: SegmentPlan) -> None:
     files.sync_dir(directory)
 
 
-def _move_aside(log: files.File, base_offset: int, bad: BadRange) -> Path:
-    name = f"{filename.log_name(base_offset)}.{bad.position}-{bad.position + bad.size}"
-    return _keep(log.path.parent, name, log.read_at(bad.position, bad.size))
-
-
-def _keep(directory: Path, name: str, data: bytes) -> Path:
-    """Write ``data`` to a file in ``salvaged/``, in no other one's place."""
-    salvaged = directory / SALVAGED_DIR
-    files.make_dir(salvaged)
-    files.sync_dir(directory)
-    path = salvaged / name
-    for number in count(1):
-        existing = files.read_file(path)
-        if existing is None:
-            files.write_file(path, data)
-        if existing is None or existing == data:  # equal: it was copied before a crash
-            break
-        path = salvaged / f"{name}.{number}"
-    return path
-
-
-def _change_gaps(directory: Path, lost: Sequence[tuple[int, int]], found: Sequence[tuple[int, int]]) -> None:
-    path = directory / filename.OFFSET_GAP_CHECKPOINT
-    data = files.read_file(path)
-    known: set[tuple[int, int]] | None = set()
+def _change_gaps(directory: Path, lost: Sequence[Gap], not_lost: Sequence[Gap]) -> None:
+    data = files.read_file(directory / filename.OFFSET_GAP_CHECKPOINT)
+    known: set[Gap] | None = set()
     if data is not None:
         try:
             known = set(checkpoint.decode_gaps(data))
         except CorruptCheckpoint:
-            _keep(directory, path.name, data)
+            keep_bytes(directory, filename.OFFSET_GAP_CHECKPOINT, data)
             known = None
     gaps = (known or set()).union(lost)
-    for first, last in found:
-        gaps = {part for gap in gaps for part in _without(gap, first, last)}
+    for first, last in not_lost:
+        gaps = set(without(gaps, first, last))
     if gaps != known:
-        files.write_file(path, checkpoint.encode_gaps(sorted(gaps)))
-
-
-def _without(gap: tuple[int, int], first: int, last: int) -> list[tuple[int, int]]:
-    """What is left of a gap without the offsets from ``first`` to ``last``."""
-    if last < gap[0] or gap[1] < first:
-        return [gap]
-    return [(start, end) for start, end in ((gap[0], first - 1), (last + 1, gap[1])) if start <= end]
+        write_gaps(directory, gaps)
 
 
 def _write_good(log: files.File, target: Path, planned: SegmentPlan) -> None:
@@ -280,8 +254,8 @@ def _write_good(log: files.File, target: Path, planned: SegmentPlan) -> None:
     end = 0
     heads: list[tuple[int, bytes]] = []
     for start, size in planned.good:
-        for position in range(start, start + size, _COPY_SIZE):
-            piece = log.read_at(position, min(_COPY_SIZE, start + size - position))
+        for position in range(start, start + size, COPY_SIZE):
+            piece = log.read_at(position, min(COPY_SIZE, start + size - position))
             cleaned.write_at(end, piece)
             heads += [
                 (end + bad.position - position, bad.head)

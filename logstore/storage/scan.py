@@ -153,8 +153,16 @@ def _check_gap(window: _Window, position: int, header: BatchHeader, expected_off
                 following.check_crc()
         except CorruptBatch:
             return
-    if following_offset is not None and expected_offset <= following_offset <= header.last_offset:
-        raise CorruptBatch(f"base offset {header.base_offset} is beyond {following_offset}, which follows it")
+    if following_offset is not None:
+        check_follower(header.base_offset, header.last_offset, expected_offset, following_offset)
+
+
+def check_follower(base_offset: int, last_offset: int, expected_offset: int, following_offset: int) -> None:
+    """Raises CorruptBatch where a batch behind a gap that begins with ``expected_offset`` reaches up to, or beyond,
+    what follows it, while that fits behind what is before the gap."""
+    if expected_offset <= following_offset <= last_offset:
+        reason = f"base offset {base_offset} is too high: its last offset {last_offset} is not below {following_offset}"
+        raise CorruptBatch(f"{reason}, which follows it")
 
 
 def _is_old_message(window: _Window, position: int) -> bool:

@@ -118,11 +118,15 @@ class Segment(SegmentReader):
     def cut_back(self, position: int, allocated_size: int = 0) -> None:
         """Remove what a failed append left behind ``position``, where the last whole batch ends."""
         self.quiet_until = -1
-        if self.size == position and files.entry(self.path).size == position:
-            return  # it left nothing, perhaps for want of a descriptor: then nothing could be opened here either
+        try:
+            file = self.file
+        except StorageFailure:  # as for the append that failed, for want of a descriptor
+            if self.size == position == files.entry(self.path).size:
+                return
+            raise
         self.size = position
         self._newest = LONG_MAX, 0
-        self.file.truncate(position)
+        file.truncate(position)
         self.offset_index.drop_from(position)
         self._forget_times()
         if allocated_size > position:

@@ -73,7 +73,7 @@ class SegmentList:
     def sync_from(self, offset: int) -> None:
         """Wait until all from ``offset`` on is on the disk; of sealed segments the indexes too."""
         segments = self.all
-        first = max(0, bisect_left(segments, offset, key=_base_offset) - 1)  # one that ends there was sealed since
+        first = max(0, bisect_left(segments, offset, key=base_offset_of) - 1)  # one that ends there was sealed since
         for segment in segments[first:-1]:
             segment.sync()
             segment.sync_indexes()
@@ -148,5 +148,6 @@ class SegmentList:
             segment.forget()
 
 
-def _base_offset(segment: Segment) -> int:
+def base_offset_of(segment: Segment) -> int:
+    """The key by which segments are sorted, and found."""
     return segment.base_offset

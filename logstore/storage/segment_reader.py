@@ -24,7 +24,7 @@ from logstore.storage.cache import Caches, Columns
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.files import File
 from logstore.storage.index import OffsetIndex, TimeIndex
-from logstore.storage.scan import Damage, LogBatch, scan
+from logstore.storage.scan import Damage, LogBatch, check_follower, scan
 
 # base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
 _STEP = Struct(">qi11xi")
@@ -32,7 +32,6 @@ _FRAME = Struct(">qi")
 _SEARCH_SIZE = 8192
 _FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
 _READ_SIZE = 1 << 20
-_JOIN_SIZE_MAX = 16 << 10  # below this, a copy is cheaper than the kernel's look at several pieces
 
 
 class Located(NamedTuple):
@@ -166,11 +165,13 @@ class SegmentReader:
                 if base_offset < expected_offset or batch_length < HEADER_SIZE - FRAME_SIZE or last_offset_delta < 0:
                     raise CorruptBatch("this is no batch header")
                 if base_offset + last_offset_delta >= offset:
-                    if base_offset > offset:  # it may be its own base offset, which no CRC covers, that is wrong
-                        if position == indexed_position > 0:
+                    header = read_header(data, at)
+                    if position == indexed_position > 0:  # what is before it is not known
+                        if base_offset > offset:
                             raise self._astray(position)
-                        self._check_follower(position + batch_length + FRAME_SIZE, expected_offset, base_offset)
-                    return Located(position, read_header(data, at))
+                    elif base_offset > expected_offset:
+                        self._check_gap(position, header, expected_offset)
+                    return Located(position, header)
             except CorruptBatch as error:
                 damage = self.damage_at(position, expected_offset, error.reason)
                 if damage.next_offset is None or offset < damage.next_offset:
@@ -182,11 +183,21 @@ class SegmentReader:
             position += batch_length + FRAME_SIZE
         return None
 
-    def _check_follower(self, position: int, expected_offset: int, base_offset: int) -> None:
-        """Raises CorruptBatch where what follows a batch behind a gap belongs before it."""
-        following = self.file.read_at(position, FRAME_SIZE) if position < self.size else b""
-        if len(following) == FRAME_SIZE and expected_offset <= (at := _FRAME.unpack(following)[0]) <= base_offset:
-            raise CorruptBatch(f"base offset {base_offset} is beyond {at}, which follows it")
+    def _check_gap(self, position: int, header: BatchHeader, expected_offset: int) -> None:
+        """Raises CorruptBatch for a batch behind a gap in the offsets that what follows contradicts, if a scan, which
+        reads more of the two, says so as well. ``expected_offset`` may be lower than it is: the batches from which the
+        walk came are looked at only then."""
+        end = position + header.size
+        following = self.file.read_at(end, FRAME_SIZE) if end < self.size else b""
+        if len(following) < FRAME_SIZE:
+            return
+        try:
+            check_follower(header.base_offset, header.last_offset, expected_offset, _FRAME.unpack(following)[0])
+        except CorruptBatch:
+            for located in self._headers_between(0, position):
+                expected_offset = located.header.next_offset
+            if isinstance(next(self.scan(position, expected_offset), None), Damage):
+                raise
 
     def last_indexed(self) -> Located | None:
         """The last batch that the offset index points at; None where there is none, or the index cannot be right."""
@@ -290,8 +301,7 @@ class SegmentReader:
                     if base_offset < expected_offset:
                         raise CorruptBatch(f"base offset {base_offset} is below {expected_offset}")
                     if base_offset > expected_offset:
-                        end = position + batch.position + batch.header.size
-                        self._check_follower(end, expected_offset, base_offset)
+                        self._check_gap(position + batch.position, batch.header, expected_offset)
                     yield batch
                     expected_offset = batch.header.next_offset
                     taken = batch.position + batch.header.size

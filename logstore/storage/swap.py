@@ -17,10 +17,7 @@ def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> Non
     within its offsets: those that it was made from, since compaction keeps their last batch."""
     swap_path = directory / (filename.log_name(base_offset) + filename.SWAP)
     swap = files.open_file(swap_path)
-    end_offset = base_offset + 1
-    for found in scan(swap, expected_offset=base_offset):
-        if isinstance(found, LogBatch):
-            end_offset = max(end_offset, found.batch.header.next_offset)
+    end_offset = end_of_swap(swap, base_offset)
     swap.close()
 
     def remove_old() -> None:
@@ -30,6 +27,15 @@ def complete_swap(directory: Path, base_offset: int, logs: Iterable[int]) -> Non
                 remove_segment_files(directory, old)
 
     swap_in(directory, remove_old, lambda: files.rename(swap_path, directory / filename.log_name(base_offset)))
+
+
+def end_of_swap(file: files.File, base_offset: int) -> int:
+    """The offset behind a complete segment's last batch: up to there it takes the place of others."""
+    end_offset = base_offset + 1
+    for found in scan(file, expected_offset=base_offset):
+        if isinstance(found, LogBatch):
+            end_offset = max(end_offset, found.batch.header.next_offset)
+    return end_offset
 
 
 def swap_in(directory: Path, remove_old: Callable[[], None], put_in_place: Callable[[], None]) -> None:

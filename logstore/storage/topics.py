@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from logstore.config import StoreConfig, TopicConfig
-from logstore.errors import CorruptCheckpoint, InvalidArgument, LogstoreError, NotADataDir
+from logstore.errors import CorruptCheckpoint, DamagedTopic, InvalidArgument, LogstoreError
 from logstore.format import checkpoint, filename
 from logstore.format.properties import decode_properties, encode_properties
 from logstore.storage import files
@@ -42,7 +42,7 @@ class Topics:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._dir = data_dir / filename.TOPICS_DIR
-        self.damaged: dict[str, NotADataDir] = {}
+        self.damaged: dict[str, DamagedTopic] = {}
 
     # ----------------------------------------------------------------------------------------------------- reading
 
@@ -54,7 +54,7 @@ class Topics:
         for name in files.dir_names(self._dir) if files.exists(self._dir) else ():
             try:
                 topic = self._read(name)
-            except NotADataDir as error:
+            except DamagedTopic as error:
                 self.damaged[name] = error
                 continue
             if topic is not None:
@@ -75,9 +75,7 @@ class Topics:
             return TopicDescription(name, topic_id, partitions, TopicConfig.parse(properties))
         except (LogstoreError, ValueError, KeyError) as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
-            raise NotADataDir(
-                str(path), f"the topic's settings cannot be read ({reason}); mend the file by hand"
-            ) from None
+            raise DamagedTopic(str(path), reason) from None
 
     def _path(self, name: str) -> Path:
         return self._dir / name / filename.TOPIC_PROPERTIES
@@ -176,7 +174,7 @@ class Topics:
             for name in files.dir_names(self._dir):
                 try:
                     self.finish_delete(name)
-                except NotADataDir as error:
+                except DamagedTopic as error:
                     logger.error("the deletion of topic %r is not gone on with: %s", name, error)
         known = self.load()
         for damage in self.damaged.values():

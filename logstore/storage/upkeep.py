@@ -95,7 +95,9 @@ def compact(data_dir: "DataDir") -> None:
             ratios[key] = plan_log(log, data_dir.checkpoints.cleaner_offsets.get(key, 0)).dirty_ratio
 
     def clean(log: PartitionLog, key: tuple[str, int]) -> None:
-        result = compact_if_due(log, data_dir.checkpoints.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing)
+        result = compact_if_due(
+            log, data_dir.checkpoints.cleaner_offsets.get(key, 0), data_dir.config, data_dir.is_closing
+        )
         if result is not None:
             data_dir.checkpoints.save_cleaner_offset(key, result.cleaned_offset)
 

@@ -13,15 +13,15 @@ It may run beside a live writer: an append under way is not taken for damage. DA
 repaired; a NOTE is what an owner may want to know and is no harm.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from logstore.config import INT_MAX
 from logstore.errors import CorruptData, CorruptIndex, StorageFailure
 from logstore.format import filename
-from logstore.format.filename import TopicPartition
+from logstore.format.filename import FileKind, TopicPartition
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.facts import DirFacts, LogFacts
@@ -38,18 +38,22 @@ def verify(found: Survey, tally: Tally, progress: Callable[[int], None] = lambda
     are the sizes of all files, but for those that grow meanwhile."""
     # What checkpoints say is read before the logs: those of a live writer only grow.
     facts = DirFacts(found.data_dir)
+    limits = {} if found.data_dir is None or found.is_file else _limits(found.data_dir, facts)
     for file in found.own_files:
         yield from _verify_small(file, tally, progress)
     for partition in found.partitions:
         known = facts.of(partition)
-        end_offset = yield from _verify_partition(partition, known, found.is_file, tally, progress)
+        end_offset = yield from _of_what_is_there(_verify_partition(partition, known, found.is_file, tally, progress))
         if not found.is_file and found.data_dir is not None:
-            yield from _check_ends(found.data_dir, facts, partition, known, end_offset)
-    if found.data_dir is not None and not found.is_file:
+            own_limits = limits.get(partition.topic_partition, ())
+            yield from _check_ends(found.data_dir, facts, partition, known, end_offset, own_limits)
+        if not found.is_file:
+            yield from _salvaged_notes(partition.directory)
+    if found.data_dir is not None:
         topics, present = _topics(found), {partition.topic_partition for partition in found.partitions}
-        for key, limits in _limits(found.data_dir, facts).items():
+        for key, limits_of_absent in limits.items():
             if key[0] in topics and key not in present:
-                for limit in limits:
+                for limit in limits_of_absent:
                     yield from _check_limit(limit, found.data_dir / filename.partition_dir(*key), None)
 
 
@@ -105,10 +109,14 @@ def _topics(found: Survey) -> set[str]:
 
 
 def _check_ends(
-    data_dir: Path, facts: DirFacts, partition: PartitionFiles, known: LogFacts, end_offset: int | None
+    data_dir: Path,
+    facts: DirFacts,
+    partition: PartitionFiles,
+    known: LogFacts,
+    end_offset: int | None,
+    limits: Sequence[_Limit],
 ) -> Iterator[Finding]:
     """Whether a log begins and ends where checkpoints say that it does."""
-    limits = _limits(data_dir, facts).get(partition.topic_partition, [])
     # Offsets that were lost at the end, and are known to be, are not given again.
     reached = None if end_offset is None else known.behind_gaps(end_offset)
     for limit in limits:
@@ -139,7 +147,8 @@ def _check_limit(limit: _Limit, directory: Path, end_offset: int | None) -> Iter
 
 
 def _has_log(directory: Path) -> bool:
-    return files.exists(directory) and any(entry.name.endswith(".log") for entry in files.list_dir(directory))
+    parsed = map(filename.parse_segment_file, files.names(directory) if files.exists(directory) else ())
+    return any(file is not None and file.kind is FileKind.LOG and not file.suffix for file in parsed)
 
 
 # ---------------------------------------------------------------------------------------------------------- partitions
@@ -190,11 +199,31 @@ def _verify_partition(
     return end_offset
 
 
+def _of_what_is_there(findings: Generator[Finding, None, int | None]) -> Generator[Finding, None, int | None]:
+    """Without findings of segments that have left: beside a live writer, retention and compaction take them away."""
+    while True:
+        try:
+            finding = next(findings)
+        except StopIteration as end:
+            return cast("int | None", end.value)
+        file = filename.parse_segment_file(finding.path.name)
+        is_of_segment = file is not None and file.kind in (FileKind.LOG, FileKind.INDEX, FileKind.TIME_INDEX)
+        if not is_of_segment or finding.severity is Severity.NOTE or files.exists(finding.path.with_suffix(".log")):
+            yield finding
+
+
 def _is_spare(file: KnownFile, partition: PartitionFiles) -> bool:
     """Whether it is a producer snapshot that nothing needs, since there is a newer one."""
     return file.kind is Kind.SNAPSHOT and any(
         other.kind is Kind.SNAPSHOT and other.base_offset > file.base_offset for other in partition.files
     )
+
+
+def _salvaged_notes(directory: Path) -> Iterator[Finding]:
+    salvaged = directory / filename.SALVAGED_DIR
+    for entry in files.list_dir(salvaged) if files.is_dir(salvaged) else ():
+        reason = f"{entry.size} bytes taken out of the log, kept"
+        yield Finding(salvaged / entry.name, 0, reason, Severity.NOTE, entry.size)
 
 
 def _check_junction(log: KnownFile, end_offset: int, known: LogFacts) -> Iterator[Finding]:
@@ -209,7 +238,7 @@ def _check_junction(log: KnownFile, end_offset: int, known: LogFacts) -> Iterato
 
 def _with_log(kinds: dict[Kind, KnownFile]) -> dict[Kind, KnownFile]:
     """An index alone, with the log that lies beside it, to be held against it."""
-    log_path = next(iter(kinds.values())).path.with_suffix(".log")
+    log_path = next(iter(kinds.values())).path.with_suffix(FileKind.LOG)
     if not files.exists(log_path):
         return kinds
     log = identify(log_path, files.entry(log_path).size)

@@ -10,6 +10,7 @@ import pytest
 
 import logstore
 from cli import run
+from logstore.cli.repair import index_intervals, lock_data_dir
 from logstore.errors import DataDirLocked, OffsetGap, StorageFailure
 from logstore.format.batch import RecordBatch
 from logstore.storage import files
@@ -267,6 +268,17 @@ def test_a_directory_that_a_live_kafka_holds_is_left_alone(data: Path) -> None:
     run("salvage", "--write", data)
     run("reindex", data)
     assert (data / ".lock").read_text() == "not to be touched"
+
+
+@pytest.mark.parametrize(
+    "meta", [b"logstore.format=99\n", b"\xff\xfe", b""], ids=["a later format", "damaged", "empty"]
+)
+def test_a_directory_that_does_not_say_that_it_is_ours_keeps_its_lock_file(data: Path, meta: bytes) -> None:
+    (data / "meta.properties").write_bytes(meta)
+    (data / ".lock").write_text("not to be touched")
+    lock_data_dir(data).close()
+    assert (data / ".lock").read_text() == "not to be touched"
+    assert index_intervals(data) == {}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the two kinds of locks are one")

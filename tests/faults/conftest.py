@@ -1,13 +1,15 @@
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-Mount = Callable[..., Path]
+import disk_image
+from disk_image import MakeImage, Mount
 
 
 @pytest.fixture
@@ -41,3 +43,15 @@ def mount(memory_dir: Path) -> Iterator[Mount]:
     for target in targets:
         if os.path.ismount(target):
             subprocess.run(["umount", "-l", target], check=True)
+
+
+@pytest.fixture
+def make_image(memory_dir: Path) -> MakeImage:
+    """``make_image(kind)``: a file with a new file system. Skips where there is nothing to make it."""
+
+    def make_image(kind: str) -> Path:
+        if shutil.which(f"mkfs.{kind}") is None:
+            pytest.skip(f"mkfs.{kind} is not installed")
+        return disk_image.make_image(memory_dir / f"{kind}.image", kind)
+
+    return make_image

@@ -1,26 +1,12 @@
 """The wall clock jumps by ten years: what counts is the time that has really passed."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from clocks import DAY_MS, HOUR_MS, QUIET, TEN_YEARS_MS, Clocks, offsets
 from logstore.storage import upkeep
 from logstore.storage.data_dir import DataDir
-
-
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
-
-
-@pytest.fixture
-def data_dir(clocks: Clocks, tmp_path: Path) -> Iterator[DataDir]:
-    opened = clocks.open(tmp_path / "data")
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("jump_ms", [TEN_YEARS_MS, -TEN_YEARS_MS])

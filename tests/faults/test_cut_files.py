@@ -1,15 +1,10 @@
 """Files of a live log that somebody else truncates. Each test is a process of its own, so that a signal is seen."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import logstore
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(logstore.__file__).parent.parent)}
+from children import run_python
 
 START = """
 import itertools, os, pathlib, socket, sys, threading, time
@@ -53,10 +48,7 @@ def read_on(log, offset):
 
 
 def run(script: str, path: Path, open_files: int = 64) -> str:
-    command = [sys.executable, "-c", START + script, str(path), str(open_files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
-    return done.stdout
+    return run_python(START + script, path, open_files).stdout
 
 
 @pytest.mark.parametrize("open_files", [64, 4])

@@ -10,12 +10,16 @@ import pytest
 
 import logstore
 from cli import run
-from damage import HARMS, NOW, all_values, build, changed, damages, do_salvage, flipped, read_around, stored
-from logstore.errors import LogstoreError, NotADataDir, TopicAlreadyExists
+from damage import HARMS, all_values, build, changed, damages, do_salvage, flipped, read_around, stored
+from log_tools import NOW
+from logstore.errors import DamagedTopic, LogstoreError, TopicAlreadyExists
+from logstore.format.index_entry import OFFSET_ENTRY, TIME_ENTRY
+from logstore.storage.compaction import compact
 from logstore.storage.log_view import ReadableLog
 
 STATES = pytest.mark.parametrize("is_clean", [True, False], ids=["closed", "crashed"])
 MISSING = "missing"
+AHEAD = "ahead"  # of an index: entries beyond the log's end
 # These files are smaller than a sector.
 SOME_HARM = ["a flipped bit", "cut short", "nothing but garbage", "nothing but zeros", "empty", MISSING]
 MORE_HARM = ["garbage in it", "a block doubled"]
@@ -29,7 +33,18 @@ def do_harm(path: Path, harm: str, seed: str = "") -> None:
         path.unlink(missing_ok=True)
         return
     content = path.read_bytes() if path.exists() else b""
+    if harm == AHEAD:
+        path.write_bytes(content + entries_ahead(path))
+        return
     path.write_bytes(HARMS[harm](content or b"0\n", random.Random(f"{path.name} {harm} {seed}")))
+
+
+def entries_ahead(index: Path) -> bytes:
+    """Entries that lead beyond the end of the log beside the index: of offsets, positions and times that it has not."""
+    size = index.with_suffix(".log").stat().st_size
+    if index.suffix == ".index":
+        return b"".join(OFFSET_ENTRY.pack(1000 + number, size + 100 * number) for number in range(3))
+    return b"".join(TIME_ENTRY.pack(NOW + 1000 + number, 1000 + number) for number in range(3))
 
 
 def reads(log: ReadableLog) -> list[Any]:
@@ -53,7 +68,9 @@ def reads_of(data: Path, *, read_only: bool = False) -> list[Any]:
 
 
 @STATES
-@KINDS_OF_HARM
+@pytest.mark.parametrize(
+    "harm", [*SOME_HARM, AHEAD, *(pytest.param(harm, marks=pytest.mark.slow) for harm in MORE_HARM)]
+)
 @pytest.mark.parametrize("kind", [".index", ".timeindex"])
 def test_an_index_missing_short_garbage_all_zeros_or_ahead_is_rebuilt_and_reads_are_identical(
     tmp_path: Path, is_clean: bool, harm: str, kind: str
@@ -153,6 +170,53 @@ def test_what_is_known_of_leader_epochs_stays_where_the_newest_producer_snapshot
         assert store.log("t").leader_epochs.entries == ((0, 0), (1, 7), (2, 18))
 
 
+def with_holes(path: Path) -> list[int]:
+    """A data directory with a topic t that was compacted and is not any more; returns the offsets that were kept."""
+    with logstore.open(path) as store:
+        store.create_topic("u")
+        store.create_topic("t", cleanup_policy="compact", segment_ms=1)
+        log = store.log("t")
+        for number in range(10):
+            log.append([b"%d" % number], keys=[b"%d" % (number % 2)])
+            log.roll()
+        result = compact(log, 0, 1 << 20)
+        store._data_dir.checkpoints.save_cleaner_offset(("t", 0), result.cleaned_offset)
+        store.alter_topic("t", {"cleanup.policy": "delete"})
+        return [record.offset for record in log.records(0)]
+
+
+@pytest.mark.parametrize("harm", ["cut short", "nothing but garbage", "nothing but zeros", "empty"])
+def test_where_it_is_not_known_what_was_compacted_holes_are_no_damage_in_any_log(tmp_path: Path, harm: str) -> None:
+    data = tmp_path / "data"
+    kept = with_holes(data)
+    assert kept != list(range(10))
+    checkpoint = data / "cleaner-offset-checkpoint"
+    do_harm(checkpoint, harm)
+    harmed = checkpoint.read_bytes()
+    for is_first in (True, False):
+        assert [finding.path for finding in damages(data)] == [checkpoint] * is_first
+        with logstore.open(data, read_only=True) as reader:
+            assert [record.offset for record in reader.log("t").records(0)] == kept
+            with logstore.open(data) as store:
+                assert [record.offset for record in store.log("t").records(0)] == kept
+                assert (checkpoint.read_bytes() == harmed) == is_first, "what is not known stays so until it is written"
+                assert [record.offset for record in reader.log("t").records(0)] == kept
+                store.delete_topic("u")
+                store.create_topic("u")
+    assert b"t 0 0\n" in checkpoint.read_bytes()
+    assert b"u" not in checkpoint.read_bytes(), "what came later is known"
+
+
+def test_a_compaction_makes_no_other_log_one_that_was_never_compacted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    kept = with_holes(data)
+    do_harm(data / "cleaner-offset-checkpoint", "empty")
+    with logstore.open(data) as store:
+        store._data_dir.checkpoints.save_cleaner_offset(("u", 0), 0)
+        with logstore.open(data, read_only=True) as reader:
+            assert [record.offset for record in reader.log("t").records(0)] == kept
+
+
 @KINDS_OF_HARM
 def test_a_gap_file_that_is_harmed_hides_nothing_and_is_mended_by_salvage(tmp_path: Path, harm: str) -> None:
     data = build(tmp_path / "data", is_clean=True)
@@ -234,13 +298,13 @@ def test_a_topic_file_that_is_harmed_keeps_only_its_own_topic_from_being_used_an
             assert [topic.name for topic in store.topics()] == ["u"]
             assert next(store.log("u").records(0)).value == b"another"
             for call in (store.log, store.topic):
-                with pytest.raises(NotADataDir, match="mend the file by hand") as caught:
+                with pytest.raises(DamagedTopic, match="mend the file by hand") as caught:
                     call("t")
                 assert caught.value.path == str(path)
             if isinstance(store, logstore.Store):
                 with pytest.raises(TopicAlreadyExists):
                     store.create_topic("t")
-                with pytest.raises(NotADataDir):
+                with pytest.raises(DamagedTopic):
                     store.delete_topic("t")
                 store.log("u").append([b"goes on"])
     after = {name: content for name, content in contents(data).items() if name.startswith("t")}

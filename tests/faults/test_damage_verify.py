@@ -9,9 +9,14 @@ import pytest
 
 import logstore
 from cli import run
-from damage import HARMS, NOW, Stored, build, changed, damages, flipped, stored
+from damage import HARMS, Stored, build, changed, damages, do_salvage, flipped, stored
+from log_tools import NOW
 from logstore.format.batch import HEADER_SIZE
+from logstore.format.checkpoint import encode_offsets
 from logstore.storage.compaction import compact
+from logstore.storage.findings import Severity, Tally
+from logstore.storage.survey import survey
+from logstore.storage.verify import verify
 
 STATES = pytest.mark.parametrize("is_clean", [True, False], ids=["closed", "crashed"])
 PLACE_FIELDS = range(17)  # base offset, length, leader epoch, magic: what the CRC leaves out
@@ -175,6 +180,32 @@ def test_a_gap_file_that_calls_offsets_lost_which_are_there_is_found(tmp_path: P
     found = damages(data)
     assert found
     assert all("3 to 4 are lost" in finding.reason for finding in found)
+
+
+def test_what_was_taken_out_of_a_log_and_kept_is_a_note(tmp_path: Path) -> None:
+    data = build(tmp_path / "data", is_clean=True)
+    path = data / stored(data)[2].path
+    path.write_bytes(flipped(path.read_bytes(), stored(data)[2].position + HEADER_SIZE + 3, 1))
+    do_salvage(data)
+    (kept,) = (data / "t_0" / "salvaged").iterdir()
+    for looked_at in (data, data / "t_0"):
+        findings = list(verify(survey(looked_at), Tally()))
+        notes = [(found.path, found.size) for found in findings if "kept" in found.reason]
+        assert notes == [(kept, kept.stat().st_size)]
+        assert {found.severity for found in findings} == {Severity.NOTE}
+
+
+def test_verify_takes_time_that_grows_with_the_count_of_partitions_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    logstore.open(data).close()
+    for number in range(400):
+        (data / f"t_{number}").mkdir()
+    (data / "recovery-point-offset-checkpoint").write_bytes(
+        encode_offsets({("other", number): 0 for number in range(20_000)})
+    )
+    started_s = time.process_time()
+    assert damages(data) == []
+    assert time.process_time() - started_s < 3
 
 
 # -------------------------------------------------------------------------------------------------------- the command

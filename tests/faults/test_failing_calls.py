@@ -6,11 +6,8 @@ each is tried once, where it is first reached; the fast sweeps try every n-th.
 """
 
 import logging
-import os
 import shutil
 import signal
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +15,7 @@ from types import FrameType
 
 import pytest
 
+from driver import Driver, Journal
 from failing_os import (
     CTRL_C,
     DEAD_DISK,
@@ -38,16 +36,9 @@ from logstore.errors import LogstoreError
 from logstore.storage.data_dir import DataDir
 from promises import BrokenPromise, Promises, demand
 from survivor import Survivor, leaving_nothing_behind
-from workloads import WORKLOADS, Driver, Journal
+from workloads import WORKLOADS
 
 Place = tuple[str, ...]
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    """In memory, where there is such a place: a run syncs some hundred times."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 class Heard(logging.Handler):
@@ -74,6 +65,7 @@ def heard() -> Iterator[Heard]:
 # --------------------------------------------------------------------------------------------- a call of a workload
 
 
+@leaving_nothing_behind()
 def survive(workload: str, calls: FailingCalls, root: Path) -> Survivor:
     survivor = Survivor(root / "data", calls)
     with calls:
@@ -113,8 +105,7 @@ def sweep(fault: Fault, root: Path, heard: Heard, every: int) -> int:
         heard.messages.clear()
         calls = FailingCalls(fault, at)
         try:
-            with leaving_nothing_behind():
-                survivor = survive(workload, calls, root)
+            survivor = survive(workload, calls, root)
             demand(fault.number != 0 or not survivor.failures, f"it was no failure: {survivor.failures}")
             is_told = survivor.failures or heard.messages or fault.number == 0 or is_let_go(place)
             demand(is_told or not calls.failed, "a failure that nobody is told of")
@@ -142,33 +133,33 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_call_that_fails_loses_and_doubles_nothing_and_the_store_goes_on(
-    fault: Fault, root: Path, heard: Heard
+    fault: Fault, memory_dir: Path, heard: Heard
 ) -> None:
-    assert sweep(fault, root, heard, FAULTS[fault][0]) > 3
+    assert sweep(fault, memory_dir, heard, FAULTS[fault][0]) > 3
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_any_call_that_fails_loses_and_doubles_nothing_and_the_store_goes_on(
-    fault: Fault, root: Path, heard: Heard
+    fault: Fault, memory_dir: Path, heard: Heard
 ) -> None:
-    assert sweep(fault, root, heard, FAULTS[fault][1]) > 5
+    assert sweep(fault, memory_dir, heard, FAULTS[fault][1]) > 5
 
 
 # ----------------------------------------------------------------------------------------------------- fsync that fails
 
 
 def test_fsync_that_fails_once_with_eio_gives_no_ack_and_stops_the_partition_until_reopened(
-    root: Path, heard: Heard
+    memory_dir: Path, heard: Heard
 ) -> None:
     """What "stops" means is looked at for each partition that a failure has taken offline: see Survivor."""
-    assert sweep(FAILED_SYNC, root, heard, every=8) > 8
+    assert sweep(FAILED_SYNC, memory_dir, heard, every=8) > 8
     offline = []
     for at in range(11, 40, 4):
-        survivor = survive("rolls", FailingCalls(FAILED_SYNC, at), root)
+        survivor = survive("rolls", FailingCalls(FAILED_SYNC, at), memory_dir)
         offline += survivor.offline
-        shutil.rmtree(root / "data")
+        shutil.rmtree(memory_dir / "data")
     assert offline and all("cannot sync" in reason for reason in offline)
 
 
@@ -224,28 +215,30 @@ def sweep_lost_syncs(workload: str, root: Path, every: int) -> int:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_what_was_acknowledged_as_durable_is_there_when_a_sync_that_failed_lost_data(workload: str, root: Path) -> None:
-    assert sweep_lost_syncs(workload, root, every=14) > 14
+def test_what_was_acknowledged_as_durable_is_there_when_a_sync_that_failed_lost_data(
+    workload: str, memory_dir: Path
+) -> None:
+    assert sweep_lost_syncs(workload, memory_dir, every=14) > 14
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_what_was_acknowledged_as_durable_is_there_whichever_sync_failed_and_lost_data(
-    workload: str, root: Path
+    workload: str, memory_dir: Path
 ) -> None:
-    assert sweep_lost_syncs(workload, root, every=1) > 14
+    assert sweep_lost_syncs(workload, memory_dir, every=1) > 14
 
 
 # ------------------------------------------------------------------------------------------------- reads and writes
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_reads_and_writes_that_are_all_short_change_nothing(workload: str, root: Path) -> None:
+def test_reads_and_writes_that_are_all_short_change_nothing(workload: str, memory_dir: Path) -> None:
     calls = FailingCalls(SHORT, 0)
-    assert not survive(workload, calls, root).failures and len(calls.failed) > 10
+    assert not survive(workload, calls, memory_dir).failures and len(calls.failed) > 10
 
 
-def test_signals_during_any_call_change_nothing(root: Path) -> None:
+def test_signals_during_any_call_change_nothing(memory_dir: Path) -> None:
     """Python goes on with a call that a signal has interrupted, once the handler has run."""
     signals: list[int] = []
 
@@ -256,8 +249,8 @@ def test_signals_during_any_call_change_nothing(root: Path) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     try:
         for workload in WORKLOADS:
-            assert not survive(workload, FailingCalls(EIO_ONCE), root).failures
-            shutil.rmtree(root / "data")
+            assert not survive(workload, FailingCalls(EIO_ONCE), memory_dir).failures
+            shutil.rmtree(memory_dir / "data")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -287,6 +280,7 @@ def crash(workload: str, root: Path, at: int = -1) -> Driver:
     return driver
 
 
+@leaving_nothing_behind()
 def open_crashed(driver: Driver, calls: FailingCalls, root: Path) -> Survivor:
     """Open it with a call that fails, and again."""
     shutil.copytree(root / "crashed", root / "data")
@@ -325,8 +319,7 @@ def sweep_openings(fault: Fault, root: Path, heard: Heard, *, crashes_every: int
                 heard.messages.clear()
                 calls = FailingCalls(fault, at)
                 try:
-                    with leaving_nothing_behind():
-                        survivor = open_crashed(driver, calls, root)
+                    survivor = open_crashed(driver, calls, root)
                     is_told = survivor.failures or heard.messages or is_let_go(place)
                     demand(is_told or not calls.failed, "a failure that nobody is told of")
                 except (BrokenPromise, LogstoreError, AssertionError) as error:
@@ -338,8 +331,8 @@ def sweep_openings(fault: Fault, root: Path, heard: Heard, *, crashes_every: int
     return count
 
 
-def test_an_opening_that_fails_keeps_nothing_and_the_next_one_has_everything(root: Path, heard: Heard) -> None:
-    assert sweep_openings(EIO_ONCE, root, heard, crashes_every=1000, every=10) > 5
+def test_an_opening_that_fails_keeps_nothing_and_the_next_one_has_everything(memory_dir: Path, heard: Heard) -> None:
+    assert sweep_openings(EIO_ONCE, memory_dir, heard, crashes_every=1000, every=10) > 5
 
 
 @pytest.mark.slow
@@ -348,10 +341,6 @@ def test_an_opening_that_fails_keeps_nothing_and_the_next_one_has_everything(roo
     "fault", [EIO_ONCE, DEAD_DISK, READ_ONLY_DISK, FULL_DISK, NO_DESCRIPTOR], ids=lambda fault: fault.name
 )
 def test_an_opening_that_fails_at_any_call_keeps_nothing_and_the_next_one_has_everything(
-    fault: Fault, root: Path, heard: Heard
+    fault: Fault, memory_dir: Path, heard: Heard
 ) -> None:
-    assert sweep_openings(fault, root, heard, crashes_every=8, every=2) > 5
-
-
-def test_no_thread_of_a_store_is_left_by_any_of_this() -> None:
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("logstore")]
+    assert sweep_openings(fault, memory_dir, heard, crashes_every=8, every=2) > 5

@@ -1,21 +1,16 @@
 """A fork in a process that owns a data directory: the child cannot write, and whatever it does, the parent goes on."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import logstore
-from logstore.storage.survey import survey
-from logstore.storage.verify import Severity, Tally, verify
-
-SUPPORT = Path(__file__).parent.parent / "support"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{Path(logstore.__file__).parent.parent}:{SUPPORT}"}
+from children import run_python
+from promises import check_verified
 
 START = """
-import gc, logstore, os, signal, sys, threading, time
+import gc, logstore, os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from Python 3.12 on
 path = sys.argv[1]
 store = logstore.open(path, log_flush_offset_checkpoint_interval_ms=20, log_retention_check_interval_ms=20)
 store.create_topic("t", segment_bytes=4_000, index_interval_bytes=100)
@@ -54,16 +49,13 @@ def is_refused(*calls):
 
 
 def run(script: str, path: Path) -> str:
-    command = [sys.executable, "-c", START + script, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_python(START + script, path, timeout_s=110)
     assert done.stderr == ""
     return done.stdout
 
 
 def check(path: Path, values: list[bytes]) -> None:
-    found = [finding for finding in verify(survey(path), Tally()) if finding.severity is Severity.DAMAGE]
-    assert found == []
+    check_verified(path)
     with logstore.open(path) as store:
         assert store._data_dir.was_clean
         assert [record.value for record in store.log("t").records(0)] == values

@@ -1,20 +1,17 @@
 """Disks that are really full, of data or of inodes: a tmpfs with ballast.
 
-Each life is a process of its own, since a store into a map of space that the disk never promised would be its end.
+Each life is a process of its own, which a full disk must not end.
 """
 
 import os
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from children import run_script
+from children import run_python, run_script
+from disk_image import Mount
 from log_tools import log_files, open_log, values
 from logstore.errors import DiskFull
-
-Mount = Callable[..., Path]
 
 
 def check_lives(output: str, refused_at_least: int) -> None:
@@ -59,6 +56,83 @@ def test_a_disk_that_becomes_full_in_the_middle_of_a_batch_leaves_none_of_its_by
         assert log_file.stat().st_size == size and values(log) == [b"first"]
         ballast.unlink()
     assert log.append([bytes(30_000)], durability="fsync").base_offset == 1
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from log_tools import open_log, values
+from logstore.errors import DiskFull
+
+disk, kind = Path(sys.argv[1]), sys.argv[2]
+ballast = []
+
+def fill_disk():
+    try:
+        while True:
+            ballast.append(disk / f"ballast{len(ballast)}")
+            with ballast[-1].open("xb") as file:
+                free = os.statvfs(disk)
+                if kind == "pages":
+                    os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+                    return
+    except OSError as error:
+        assert error.errno == errno.ENOSPC and not ballast.pop().exists(), error
+
+def check_refused(log, value, why):
+    fill_disk()
+    expected = values(log)
+    for _ in range(3):
+        try:
+            log.append([value])
+        except DiskFull as error:
+            assert why in str(error), error
+        else:
+            raise AssertionError("there was space")
+        assert values(log) == expected and log.offline_reason is None
+    for path in ballast:
+        path.unlink()
+    assert log.append([value], durability="fsync").base_offset == len(expected)
+    assert values(log) == [*expected, value]
+
+def check_reopened(log):
+    again = open_log(disk / log.name)
+    assert values(again) == values(log) and not again.damages
+"""
+
+
+@pytest.mark.parametrize(("kind", "why"), [("pages", "index: cannot write"), ("inodes", "3.log: cannot open")])
+def test_a_disk_that_becomes_full_at_a_roll_refuses_the_batch_and_rolls_when_there_is_space(
+    kind: str, why: str, mount: Mount
+) -> None:
+    program = """
+log = open_log(disk / "t_0", segment_bytes=3500)
+for number in range(3):
+    log.append([b"%d" % number + bytes(1000)])
+assert len(log.view.segments) == 1
+check_refused(log, bytes(1000), sys.argv[3])
+assert len(log.view.segments) == 2
+check_reopened(log)
+"""
+    disk = mount("-t", "tmpfs", "-o", "size=256k,nr_inodes=40", "tmpfs")
+    run_python(FULL + program, disk, kind, why)
+
+
+def test_a_disk_that_becomes_full_at_index_growth_refuses_the_batch_and_is_never_a_signal(mount: Mount) -> None:
+    program = """
+log = open_log(disk / "t_0", index_interval_bytes=0)
+index = disk / "t_0" / "00000000000000000000.index"
+page_size = os.sysconf("SC_PAGE_SIZE")
+while index.stat().st_size < page_size:
+    log.append([b"x"])
+left_in_page = -log.view.segments[-1].size % page_size
+assert left_in_page > 100, "the batch needs no page of its own"
+check_refused(log, b"last", "index: cannot write")
+assert index.stat().st_size > page_size
+check_reopened(log)
+"""
+    disk = mount("-t", "tmpfs", "-o", "size=256k", "tmpfs")
+    run_python(FULL + program, disk, "pages")
 
 
 @pytest.mark.parametrize("preallocate", [False, True])

@@ -10,9 +10,8 @@ import logstore
 from clients import Crew
 from history import Anomaly, Entry, History, Kind, explain
 from logstore.errors import UnknownTopic
-from logstore.storage.survey import survey
-from logstore.storage.verify import Severity, Tally, verify
 from logstore.store import Store
+from promises import check_verified
 
 # ---------------------------------------------------------------------------------------------- what the judge is worth
 
@@ -244,14 +243,9 @@ def run_crew(crew: Crew, store: Store, seconds: float) -> None:
     assert not crew.ended, crew.ended
 
 
-def damages(path: Path) -> list[str]:
-    found = verify(survey(path), Tally())
-    return [f"{finding.path}: {finding.reason}" for finding in found if finding.severity is Severity.DAMAGE]
-
-
 def check_end(crew: Crew, path: Path) -> None:
     """The directory once more: what is there, and that all the history fits."""
-    assert damages(path) == []
+    check_verified(path)
     with logstore.open(path) as store:
         assert store.damages() == []
         assert [topic.name for topic in store.topics()] == ["kept_little", "keyed", "plain"]

@@ -3,20 +3,10 @@
 Each is set in a process of its own.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
-from children import environment
+from children import FEW_DESCRIPTORS, run_python
 from log_tools import open_log, values
-
-
-def run_limited(program: str, *arguments: object) -> str:
-    """What it prints; ``arguments`` are its ``sys.argv[1:]``."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_limit_on_file_sizes_is_an_error_and_no_torn_record(tmp_path: Path) -> None:
@@ -41,7 +31,7 @@ log.append([b"in a new segment"])
 assert values(log)[-1] == b"in a new segment"
 print(count)
 """
-    count = int(run_limited(program, tmp_path / "t_0"))
+    count = int(run_python(program, tmp_path / "t_0").stdout)
     log = open_log(tmp_path / "t_0")
     assert len(values(log)) == count + 1 and not log.damages
 
@@ -61,7 +51,7 @@ assert values(log) == [b"%d" % number for number in range(100)]
 for offset in range(100):
     assert next(log.records(offset)).value == b"%d" % offset
 """
-    run_limited(program, tmp_path / "t_0")
+    run_python(program, tmp_path / "t_0")
 
 
 def test_no_descriptor_left_is_an_error_and_no_byte_is_lost_or_doubled(tmp_path: Path) -> None:
@@ -105,10 +95,7 @@ for number in range(300):
 print(refused, *(len(values) for values in acknowledged))
 """
     names = [tmp_path / f"t_{number}" for number in range(3)]
-    command = ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-c", program, *map(str, names)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
-    assert done.returncode == 0, done.stderr
-    refused, *counts = map(int, done.stdout.split())
+    refused, *counts = map(int, run_python(program, *names, before=FEW_DESCRIPTORS).stdout.split())
     assert refused > 50 and min(counts) > 30
     for name, count in zip(names, counts):
         log = open_log(name)
@@ -145,9 +132,7 @@ for fd in held:
 logs[0].append([b"after"])
 assert values(logs[0]) == [b"before", b"after"]
 """
-    command = ["sh", "-c", 'ulimit -n 64; exec "$0" "$@"', sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
-    assert done.returncode == 0, done.stderr
+    run_python(program, tmp_path, before=FEW_DESCRIPTORS)
 
 
 def test_no_memory_is_an_error_and_appends_go_on_when_there_is_some(tmp_path: Path) -> None:
@@ -176,7 +161,7 @@ assert log.offline_reason is None, log.offline_reason
 assert [int(value.split(b" ")[0]) for value in values(log)] == acknowledged
 print(refused, len(acknowledged))
 """
-    refused, acknowledged = map(int, run_limited(program, tmp_path / "t_0").split())
+    refused, acknowledged = map(int, run_python(program, tmp_path / "t_0").stdout.split())
     assert refused > 10 and acknowledged > 100
     log = open_log(tmp_path / "t_0")
     assert len(values(log)) == acknowledged and not log.damages

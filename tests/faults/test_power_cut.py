@@ -1,16 +1,12 @@
 """Power that goes under a busy writer: real file systems in a file, shut down by their own ioctl."""
 
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from children import run_script
-
-Mount = Callable[..., Path]
+from disk_image import MakeImage, Mount
 
 
 @pytest.mark.parametrize(
@@ -19,22 +15,12 @@ Mount = Callable[..., Path]
     ids=["a_few", "many"],
 )
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_a_power_cut_loses_nothing_synced_and_leaves_no_garbage(
-    memory_dir: Path, mount: Mount, kind: str, cut_count: int
+def test_a_power_cut_loses_nothing_synced_and_leaves_without_fsync_a_valid_prefix_never_garbage(
+    memory_dir: Path, mount: Mount, make_image: MakeImage, kind: str, cut_count: int
 ) -> None:
-    check_mountable(mount, memory_dir / "tried", kind)
+    mount("-o", "loop", make_image(kind))  # or it is skipped
     output = run_script("power_cut.py", memory_dir, kind, cut_count, cut_count, timeout_s=390)
     print(output)
     summary = re.search(r"^(\d+) cuts of power, (\d+) records .* synced, (\d+) as cached", output, re.MULTILINE)
     assert summary is not None, output
     assert int(summary[1]) >= cut_count and int(summary[2]) + int(summary[3]) > cut_count, "cut, and busy before"
-
-
-def check_mountable(mount: Mount, image: Path, kind: str) -> None:
-    """Skips with the reason where it is not."""
-    if shutil.which(f"mkfs.{kind}") is None:
-        pytest.skip(f"mkfs.{kind} is not installed")
-    with image.open("wb") as file:
-        file.truncate(300 << 20)
-    subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
-    mount("-o", "loop", image)

@@ -3,18 +3,16 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import logstore
+from disk_image import MakeImage, Mount
 from logstore.errors import LogstoreError, PartitionOffline, StorageFailure
 from logstore.format import filename
 from logstore.storage.data_dir import DataDir
 from promises import check_verified
-
-Mount = Callable[..., Path]
 
 
 def all_values(data_dir: DataDir) -> list[bytes | None]:
@@ -49,21 +47,10 @@ def read_without_writing(path: Path) -> list[bytes | None]:
         return [record.value for record in store.log("t").records(0)]
 
 
-@pytest.fixture
-def ext4_image(memory_dir: Path) -> Path:
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("mkfs.ext4 is not installed")
-    image = memory_dir / "image"
-    with image.open("wb") as file:
-        file.truncate(24 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    return image
-
-
 def test_a_disk_that_an_error_made_read_only_takes_its_partitions_offline_and_no_others(
-    mount: Mount, ext4_image: Path, tmp_path: Path
+    mount: Mount, make_image: MakeImage, tmp_path: Path
 ) -> None:
-    disk = mount("-o", "loop,errors=remount-ro", ext4_image)
+    disk = mount("-o", "loop,errors=remount-ro", make_image("ext4"))
     other = make_topic(tmp_path / "other")
     data_dir = make_topic(disk / "data")
     device = Path(subprocess.run(["findmnt", "-no", "SOURCE", disk], capture_output=True, text=True, check=True).stdout)

@@ -20,16 +20,17 @@ from typing import Any
 import pytest
 
 import logstore
+from children import environment, run_python
 from logstore.config import StoreConfig
 from logstore.errors import StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.storage import files, opening, owned_log, upkeep
 from logstore.storage.data_dir import DataDir
+from logstore.storage.offset_checkpoints import OffsetCheckpoints
 from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.recovery import recover
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(logstore.__file__).parent.parent)}
 BATCH_SIZE = 1024  # about
 MARKER = filename.CLEAN_SHUTDOWN
 
@@ -115,7 +116,9 @@ def test_opening_what_was_closed_cleanly_reads_the_ends_of_the_logs_only(tmp_pat
         store.create_topic("t", 2, segment_bytes=512 << 10)
         for number in range(2):
             batches(store.log("t", number), 2_000)
-    assert all(0 < size <= TAIL_SIZE for size in reads.of_opening(tmp_path).values())
+    sizes = reads.of_opening(tmp_path)
+    assert sizes.keys() == {"t_0", "t_1"}
+    assert all(0 < size <= TAIL_SIZE for size in sizes.values())
 
 
 def test_opening_after_a_crash_reads_what_is_behind_the_recovery_points(tmp_path: Path, reads: Reads) -> None:
@@ -182,17 +185,10 @@ def test_ten_thousand_partitions_open_within_1024_descriptors(tmp_path: Path) ->
     properties.write_bytes(properties.read_bytes().replace(b"partitions=1\n", b"partitions=%d\n" % count))
     ends = {("t", number): 1 for number in range(count)}
     (tmp_path / filename.RECOVERY_POINT_CHECKPOINT).write_bytes(checkpoint.encode_offsets(ends))
-    done = python(MANY, tmp_path, count)
+    done = run_python(MANY, tmp_path, count)
     size, calls = map(int, done.stdout.split())
     assert size <= 400
     assert calls <= 6
-
-
-def python(script: str, *arguments: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT)
-    assert done.returncode == status, done.stderr
-    return done
 
 
 # ---------------------------------------------------------------------------------------------------- several at a time
@@ -270,7 +266,7 @@ def test_a_recovery_that_is_killed_and_started_again_goes_on(
     path = crashed(tmp_path / "data", 100, 200, 200, 200, 200)
     expected = shutil.copytree(path, tmp_path / "never killed")
     whole = reads.of_opening(expected)
-    python(KILLED, path, opened, threads, status=-signal.SIGKILL)
+    run_python(KILLED, path, opened, threads, status=-signal.SIGKILL)
     again = reads.of_opening(path)
     checked_again = [name for name, size in again.items() if size >= 200 * BATCH_SIZE]
     assert len(checked_again) <= 4 - opened
@@ -282,7 +278,7 @@ def test_a_recovery_that_is_killed_and_started_again_goes_on(
 def test_a_recovery_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path) -> None:
     path = crashed(tmp_path / "data", 10, 20, 20, 20)
     for round_number in range(1, 4):
-        python(KILLED, path, 1, 1, status=-signal.SIGKILL)
+        run_python(KILLED, path, 1, 1, status=-signal.SIGKILL)
         assert sorted(points(path)) == [20] * (3 - round_number) + [60] * round_number
     assert log_ends(path) == [60] * 3
 
@@ -445,7 +441,7 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_however_often_waits_for_the_partition_under_way_and_no_other(tmp_path: Path) -> None:
     path = crashed(tmp_path / "data", 10, 5, 5, 5, 5)
-    assert python(INTERRUPTED, path).stdout == "opened again\n"
+    assert run_python(INTERRUPTED, path).stdout == "opened again\n"
     assert log_ends(path) == [30] * 4
 
 
@@ -493,7 +489,7 @@ def test_a_partition_that_cannot_be_opened_counts_as_done(tmp_path: Path) -> Non
 
 
 def test_the_log_says_what_an_unclean_opening_has_done_and_nothing_of_a_clean_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = crashed(tmp_path / "data", 10, 5, 5)
     size = sum(file.stat().st_size for file in path.glob("t_*/*.log"))
@@ -544,9 +540,9 @@ def test_the_command_line_shows_a_slow_opening_on_a_terminal(slow_s: float, is_s
     path = crashed(tmp_path / "data", 10, 5, 5)
     own, terminal = pty.openpty()
     command = [sys.executable, "-c", ON_A_TERMINAL, str(path), str(slow_s)]
-    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "200"}
+    on_terminal = {**environment(), "TERM": "xterm", "COLUMNS": "200"}
     try:
-        subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment, timeout=60, check=True)
+        subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=on_terminal, timeout=60, check=True)
         os.set_blocking(own, False)
         try:
             shown = os.read(own, 65_536).decode()
@@ -561,4 +557,4 @@ def test_the_command_line_shows_a_slow_opening_on_a_terminal(slow_s: float, is_s
 
 def test_the_command_line_shows_no_progress_where_nobody_looks(tmp_path: Path) -> None:
     path = crashed(tmp_path / "data", 10, 5, 5)
-    assert python(ON_A_TERMINAL, path, 0).stderr == ""
+    assert run_python(ON_A_TERMINAL, path, 0).stderr == ""

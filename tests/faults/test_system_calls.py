@@ -9,12 +9,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from children import environment, run_script
+from children import run_python, run_script
 from logstore.storage import files
 
 KILLED_AT = (
@@ -104,10 +103,10 @@ for number in range(6):
         outcomes.append(type(error).__name__)
 print(*outcomes, len(values(log)))
 """
-    command = ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=fdatasync"]
-    command += ["-P", str(memory_dir / "t_0" / "00000000000000000000.log")]
-    command += ["-e", "inject=fdatasync:error=EIO:when=3", sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    strace = ("strace", "-f", "-y", "-o", str(trace), "-e", "trace=fdatasync")
+    strace += ("-P", str(memory_dir / "t_0" / "00000000000000000000.log"))
+    strace += ("-e", "inject=fdatasync:error=EIO:when=3")
+    done = run_python(program, before=strace)
     outcomes = ["synced", "synced", "StorageFailure", "PartitionOffline", "PartitionOffline", "PartitionOffline"]
     assert done.stdout.split() == [*outcomes, "3"], done.stdout + done.stderr
     syncs = re.findall(r"fdatasync\(\d+<.*?>\) += (-?\d+)", trace.read_text())
@@ -138,7 +137,8 @@ def test_nothing_is_imported_once_the_engine_is_in_use(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from workloads import WORKLOADS, Driver, Journal
+from driver import Driver, Journal
+from workloads import WORKLOADS
 before = set(sys.modules)
 for name, workload in WORKLOADS.items():
     driver = Driver(Path({str(tmp_path)!r}) / name, Journal())
@@ -148,6 +148,4 @@ for name, workload in WORKLOADS.items():
     driver.close()
 print(*sorted(set(sys.modules) - before))
 """
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
-    assert done.stdout == "\n", done.stdout + done.stderr
+    assert run_python(program).stdout == "\n"

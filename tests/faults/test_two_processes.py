@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 import logstore
+from children import environment, run_python
 from clients import Crew, batch_of
 from history import History, explain
 from logstore.errors import DataDirLocked, StorageFailure, UnknownTopic
 from logstore.format import filename
+from logstore.storage.findings import Severity, Tally
+from logstore.storage.partition import PartitionLog
+from logstore.storage.survey import survey
+from logstore.storage.verify import verify
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": f"{Path(logstore.__file__).parent.parent}:{Path(__file__).parent.parent / 'support'}",
-}
 KEY_COUNT = 30
 
 # Writes until its input ends, and says what was acknowledged: log, client, number of the batch, base offset.
@@ -66,7 +67,7 @@ store.close()
 def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes) as running:  # type: ignore[call-overload]
+    with subprocess.Popen(command, text=True, env=environment(), **pipes) as running:  # type: ignore[call-overload]
         try:
             yield running
         finally:
@@ -170,18 +171,14 @@ while True:
 """
 
 
-def open_and_close(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "import logstore, sys; logstore.open(sys.argv[1]).close()", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
+OPEN_AND_CLOSE = "import logstore, sys; logstore.open(sys.argv[1]).close()"
 
 
 def test_of_two_processes_on_one_data_directory_the_second_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
     with logstore.open(tmp_path):
-        second = open_and_close(tmp_path)
-        assert second.returncode == 1
+        second = run_python(OPEN_AND_CLOSE, tmp_path, status=1)
         assert f"DataDirLocked: {tmp_path} is open in another process (process {os.getpid()})" in second.stderr
-    third = open_and_close(tmp_path)
-    assert (third.returncode, third.stderr) == (0, "")
+    assert run_python(OPEN_AND_CLOSE, tmp_path).stderr == ""
 
 
 def test_of_two_threads_that_open_one_data_directory_at_once_one_has_it(tmp_path: Path) -> None:
@@ -232,3 +229,20 @@ def wait_for_the_lock(path: Path) -> None:
     deadline = time.monotonic() + 20
     while (path / filename.LOCK).read_bytes() in (before, b"") and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_verify_says_nothing_of_segments_that_a_live_writer_takes_away_meanwhile(tmp_path: Path) -> None:
+    with logstore.open(tmp_path) as store:
+        store.create_topic("t", segment_bytes=300, retention_ms=-1, file_delete_delay_ms=0)
+        log = store.log("t")
+        for number in range(20):
+            log.append([b"%d" % number * 100])
+        looks = verify(survey(tmp_path), Tally(), lambda size: retire(log))
+
+        def retire(log: PartitionLog) -> None:
+            log.config = log.config.replace({"retention.bytes": 0})
+            log.delete_expired()
+            log.unlink_retired(at_once=True)
+
+        assert [found for found in looks if found.severity is Severity.DAMAGE] == []
+        assert log.log_start_offset > 10

@@ -29,18 +29,15 @@ from logstore.format.batch import (
     BatchHeader,
     RecordBatch,
     batches,
-    control_type,
-    decode_marker,
     encode_batch,
-    encode_marker,
     read_header,
-    recompress,
-    restamp,
 )
 from logstore.format.checksum import crc32c_portable
 from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
-from logstore.format.plain_batch import BEFORE_COVERED, LONE_END, UNFRAMED_SIZE, LoneBatches, encode_plain
-from logstore.format.record import Record
+from logstore.format.control_record import encode_marker
+from logstore.format.plain_batch import BEFORE_COVERED, UNFRAMED_SIZE, LoneBatches, encode_plain
+from logstore.format.record import LONE_END, Record
+from logstore.format.rewritten_batch import recompress, restamp
 
 COMPRESSIONS = list(Compression)
 NOW = 1_700_000_000_000
@@ -163,49 +160,6 @@ def test_a_batch_of_any_compression_gives_its_records_back(compression: Compress
     assert [record.offset for record in batch.records()] == list(range(5, 205))
 
 
-def test_the_log_append_time_stands_for_all_records() -> None:
-    batch = RecordBatch.at(encode_batch([b"a", b"b"], timestamps_ms=[5, 9], base_offset=3))
-    stamped = restamp(batch, NOW)
-    stamped.check_crc()
-    assert stamped.header.has_append_time and stamped.header.max_timestamp == NOW
-    assert [record[:2] for record in stamped.records()] == [(3, NOW), (4, NOW)]
-    assert stamped.columns().timestamps_ms.tolist() == [NOW, NOW]
-
-
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_restamping_a_compressed_batch_keeps_its_records(compression: Compression) -> None:
-    stamped = restamp(RecordBatch.at(encode_batch([b"a"] * 99, timestamps_ms=5, compression=compression)), NOW)
-    stamped.check_crc()
-    assert stamped.header.compression is compression
-    assert {record[1:4] for record in stamped.records()} == {(NOW, None, b"a")}
-
-
-@pytest.mark.parametrize("source", COMPRESSIONS)
-@pytest.mark.parametrize("target", COMPRESSIONS)
-def test_a_batch_can_be_recompressed_and_keeps_the_rest(source: Compression, target: Compression) -> None:
-    batch = RecordBatch.at(
-        encode_batch(
-            [b"one", None, b"three"],
-            keys=[b"a", b"b", None],
-            timestamps_ms=[3, 2, 1],
-            compression=source,
-            base_offset=8,
-            attributes=TRANSACTIONAL,
-            producer_id=5,
-            producer_epoch=1,
-            base_sequence=0,
-        )
-    )
-    changed = recompress(batch, target)
-    changed.check_crc()
-    assert changed.header.compression is target
-    assert changed.records() == batch.records()
-    different = ("crc", "batch_length", "attributes")
-    kept = [name for name in BatchHeader._fields if name not in different]
-    assert [getattr(changed.header, name) for name in kept] == [getattr(batch.header, name) for name in kept]
-    assert changed.header.is_transactional
-
-
 def test_a_compacted_batch_has_holes_a_last_offset_and_a_delete_horizon() -> None:
     batch = RecordBatch.at(
         compacted_batch(
@@ -237,59 +191,12 @@ def test_a_batch_without_records_is_refused(timestamps: Any) -> None:
         encode_batch([], timestamps_ms=timestamps)
 
 
-COMPRESSORS = [compression for compression in COMPRESSIONS if compression]
-
-
-@pytest.mark.parametrize("compression", COMPRESSORS)
-def test_records_that_could_not_be_decompressed_again_are_not_compressed(
-    compression: Compression, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = RecordBatch.at(encode_batch([b"v" * 3000], timestamps_ms=NOW))
-    size = plain.header.size - HEADER_SIZE
-    monkeypatch.setattr("logstore.format.compression.DECOMPRESSED_SIZE_MAX", size)
-    for batch in (
-        recompress(plain, compression),
-        RecordBatch.at(encode_batch([b"v" * 3000], timestamps_ms=NOW, compression=compression)),
-    ):
-        assert batch.header.size < 1000 and batch.records() == plain.records()
-    monkeypatch.setattr("logstore.format.compression.DECOMPRESSED_SIZE_MAX", size - 1)
-    with pytest.raises(RecordTooLarge, match=f"{size} bytes of records are over the limit of {size - 1}"):
-        encode_batch([b"v" * 3000], timestamps_ms=NOW, compression=compression)
-    with pytest.raises(RecordTooLarge, match=f"{size} bytes of records are over the limit of {size - 1}"):
-        recompress(plain, compression)
-    assert recompress(plain, Compression.NONE) is plain
-
-
 def test_what_zstd_shrinks_to_nothing_is_still_held_to_the_limit() -> None:
     value = bytes(DECOMPRESSED_SIZE_MAX - 100)
     stored = encode_batch([value], timestamps_ms=NOW, compression=Compression.ZSTD)
     assert len(stored) < 10_000 and RecordBatch.at(stored).records()[0].value == value
     with pytest.raises(RecordTooLarge):
         encode_batch([value, bytes(100)], timestamps_ms=NOW, compression=Compression.ZSTD)
-
-
-@pytest.mark.parametrize(("control_type", "epoch"), [(0, 0), (1, 7), (1, 2**31 - 1)])
-def test_a_transaction_marker_survives(control_type: int, epoch: int) -> None:
-    key, value = encode_marker(control_type, epoch)
-    assert (key, len(value)) == (bytes([0, 0, 0, control_type]), 6)
-    assert decode_marker(Record(0, 0, key, value)) == (control_type, epoch)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [(None, b"123456"), (b"\0\0\0\1", None), (b"123", b"123456"), (b"\0\0\0\1", b"12345")]
-)
-def test_a_marker_that_is_too_short_is_corrupt(key: bytes | None, value: bytes | None) -> None:
-    with pytest.raises(CorruptBatch):
-        decode_marker(Record(0, 0, key, value))
-    with pytest.raises(CorruptBatch):
-        control_type(Record(0, 0, key, value))
-
-
-def test_a_control_record_is_an_abort_a_commit_or_not_for_transactions() -> None:
-    assert [control_type(Record(0, 0, *encode_marker(number, 7))) for number in range(-1, 4)] == [
-        *(None, "ABORT", "COMMIT", None, None)
-    ]
-    assert control_type(Record(0, 0, b"\0\0\0\2", None)) is None  # Kafka's own say what they like
 
 
 # --------------------------------------------------------------------------------------------------------- wrong use

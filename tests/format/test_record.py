@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 
 from logstore.errors import CorruptBatch, InvalidRecord
 from logstore.format import record as record_module
-from logstore.format.record import (
-    COLUMNS_RECORD_COUNT_MIN,
-    Record,
-    decode_columns,
-    decode_records,
-    encode_records,
-    encode_values,
-    iterate_records,
-    only_bytes,
-)
+from logstore.format.record import Record, decode_record, encode_records, encode_values, only_bytes
+from logstore.format.record_columns import COLUMNS_RECORD_COUNT_MIN, decode_columns, decode_records, iterate_records
 from logstore.format.varint import encode_varint
 
 # (offset delta, timestamp delta, key, value, headers), its bytes
@@ -44,7 +36,7 @@ def one_by_one(body: bytes, count: int, base: int = 0, time: int = 0, append_tim
     """The records by the general decoder, whatever their number, and the same demand that nothing follows them."""
     records, position = [], 0
     for _ in range(count):
-        record, position = record_module._decode_record(body, position, base, time, append_time)
+        record, position = decode_record(body, position, base, time, append_time)
         records.append(record)
     if position != len(body):
         raise CorruptBatch("bytes follow")

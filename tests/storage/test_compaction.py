@@ -23,10 +23,10 @@ from logstore.format.batch import (
     BatchHeader,
     batches,
     encode_batch,
-    encode_marker,
 )
 from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
+from logstore.format.control_record import encode_marker
 from logstore.format.record import Record
 from logstore.storage import files
 from logstore.storage.compaction import CompactionResult, compact, compact_if_due

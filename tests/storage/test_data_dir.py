@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import logstore
+from children import environment, run_python
 from kafka_golden import GOLDEN
 from logstore.config import StoreConfig
 from logstore.format import checkpoint, filename
@@ -21,15 +22,6 @@ from logstore.storage.ownership import take_lock
 
 MARKER = filename.CLEAN_SHUTDOWN
 CHECKPOINTS = [filename.RECOVERY_POINT_CHECKPOINT, filename.LOG_START_OFFSET_CHECKPOINT]
-
-
-# Beside the repository, too, the processes started here find the package under test.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(logstore.__file__).parent.parent)}
-
-
-def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
 
 
 def fill(path: Path, partitions: int = 1, count: int = 20) -> None:
@@ -118,7 +110,7 @@ def test_a_directory_without_leave_to_write_is_refused_with_the_reason(tmp_path:
         store.create_topic("t")
     for path in [tmp_path / "data", *(tmp_path / "data").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    done = python(READ_ONLY_DIR, tmp_path / "data")
+    done = run_python(READ_ONLY_DIR, tmp_path / "data")
     for path in [tmp_path / "data", *(tmp_path / "data").rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
     assert done.stdout == ".lock: cannot open: Permission denied\n['t']\n", done.stderr
@@ -171,7 +163,7 @@ store = logstore.open(sys.argv[1])
 store.create_topic("t")
 store.log("t").append([b"x"])
 """
-    assert python(script, tmp_path).returncode == 0
+    run_python(script, tmp_path)
     assert (tmp_path / MARKER).exists()
     assert read(tmp_path) == [b"x"]
 
@@ -207,7 +199,7 @@ for n in range(1_000_000):
 def test_what_was_acknowledged_before_a_sigkill_is_there(acknowledged: int, durability: str, tmp_path: Path) -> None:
     last = -1
     command = [sys.executable, "-c", WRITER, str(tmp_path), durability]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT) as writer:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
             last = int(line)
@@ -342,8 +334,7 @@ with logstore.open(sys.argv[1], log_retention_check_interval_ms=50) as store:
 
 @pytest.mark.parametrize("end", ["clean", "crash"])
 def test_three_hundred_partitions_live_within_128_descriptors(end: str, tmp_path: Path) -> None:
-    done = python(MANY, tmp_path, end)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_python(MANY, tmp_path, end).stderr == ""
     check = MANY.split("with logstore", maxsplit=1)[0] + (
         "with logstore.open(sys.argv[1]) as store:\n"
         "    ends = [store.log('t', partition).append([b'x']).base_offset for partition in range(300)]\n"
@@ -351,8 +342,7 @@ def test_three_hundred_partitions_live_within_128_descriptors(end: str, tmp_path
         "reader = logstore.open(sys.argv[1], read_only=True)\n"
         "assert sum(len(list(reader.log('t', partition).records(0))) for partition in range(300)) == 3_900\n"
     )
-    done = python(check, tmp_path, end)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run_python(check, tmp_path, end).stderr == ""
 
 
 def points(path: Path, name: str = CHECKPOINTS[0]) -> dict[tuple[str, int], int]:

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -100,6 +102,51 @@ def test_a_sync_that_fails_fails_all_who_wait_for_it_and_the_next_may_lead() -> 
     outcome[0] = 7
     commit.wait(7)
     assert commit.synced_offset == 7
+
+
+@pytest.mark.parametrize("function", ["_lead", "wait"])
+def test_a_lead_that_a_ctrl_c_let_fall_is_taken_by_who_waits(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It strikes as the leader begins to lead, or as it has just become the leader."""
+    monkeypatch.setattr("logstore.storage.durability._PATIENCE_S", 0.01)
+    commit = GroupCommit(lambda: 10, 0)
+    code = getattr(GroupCommit, function).__code__
+
+    def strike(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code is code and commit._has_leader and not commit._mutex.locked():
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return strike
+
+    sys.settrace(strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            commit.wait(5)
+    finally:
+        sys.settrace(None)
+    waiting = [threading.Thread(target=commit.wait, args=(number,), daemon=True) for number in (3, 6, 9)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in waiting) and commit.synced_offset == 10
+
+
+def test_who_waits_for_a_slow_disk_takes_no_lead_from_who_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logstore.storage.durability._PATIENCE_S", 0.01)
+    syncs: list[int] = []
+
+    def sync() -> int:
+        syncs.append(len(syncs))
+        time.sleep(0.2)
+        return 10
+
+    commit = GroupCommit(sync, 0)
+    waiting = [threading.Thread(target=commit.wait, args=(number,), daemon=True) for number in (3, 6, 9)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in waiting) and len(syncs) == 1
 
 
 def test_who_came_too_late_for_a_sync_leads_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +380,7 @@ def test_a_cut_back_that_fails_takes_the_partition_offline(tmp_path: Path, monke
     log.append([b"good"])
 
     def fail(self: files.File, *arguments: Any) -> None:
+        os.pwrite(self.fd, b"half", self.size())
         raise StorageFailure(str(self.path), "write or truncate", errno.EIO, "gone")
 
     for name in ("write_at", "write_pieces_at", "truncate"):

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from children import FEW_DESCRIPTORS, run_python
 from logstore.errors import DiskFull, StorageFailure
 from logstore.storage import files
 
@@ -133,10 +132,7 @@ try:
 except OSError:
     print(files.open_file_limit())
 """
-    command = ["sh", "-c", 'ulimit -n 64; exec "$0" -c "$1"', sys.executable, program]
-    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
-    assert done.stdout == "64\n", done.stderr
+    assert run_python(program, before=FEW_DESCRIPTORS).stdout == "64\n"
 
 
 def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

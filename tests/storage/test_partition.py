@@ -24,22 +24,15 @@ from logstore.errors import (
     ProducerFenced,
     RecordTooLarge,
 )
-from logstore.format.batch import (
-    CONTROL,
-    CRC_START,
-    HEADER_SIZE,
-    TRANSACTIONAL,
-    batches,
-    encode_batch,
-    encode_marker,
-)
+from logstore.format.batch import CONTROL, CRC_START, HEADER_SIZE, TRANSACTIONAL, batches, encode_batch
 from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
+from logstore.format.control_record import encode_marker
 from logstore.format.record import Record
 from logstore.storage import files, index
 from logstore.storage.durability import Durability
+from logstore.storage.gaps import write_gaps
 from logstore.storage.partition import PartitionLog
-from logstore.storage.recovery import write_gaps
 
 INTERVALS = [0, 1, 100, 4096]
 

@@ -287,3 +287,11 @@ def test_a_directory_without_segments_is_an_empty_log(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     with pytest.raises(logstore.StorageFailure, match="No such file"):
         reader.view  # noqa: B018
+
+
+@pytest.mark.timeout(20)
+def test_a_link_to_nothing_among_the_segments_is_not_looked_at(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"v"])
+    (tmp_path / "t_0" / "00000000000000000100.log").symlink_to(tmp_path / "nowhere")
+    assert values(ReadOnlyLog(tmp_path / "t_0")) == [b"v"]

@@ -12,6 +12,7 @@ import pytest
 
 from batches import compacted_batch
 from log_tools import NOW, Clock, batch_bounds, contents, crash_copy, log_files, names, numbered, open_log, values
+from logstore.config import TopicConfig
 from logstore.errors import DamagedLog, LogstoreError, OffsetGap, OffsetOutOfRange
 from logstore.format import filename
 from logstore.format.batch import TRANSACTIONAL, encode_batch
@@ -633,3 +634,91 @@ def test_recovery_says_what_it_cut(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         open_log(log.directory, Clock())
     assert str(path) in caplog.text and "not finished" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------- power cuts
+
+
+def open_after_power_cut(directory: Path, recovery_point: int = 0) -> PartitionLog:
+    settings = TopicConfig(segment_bytes=600, index_interval_bytes=100)
+    return PartitionLog(directory, settings, now_ms=Clock(), recovery_point=recovery_point, has_lost_power=True)
+
+
+def log_with_hole(directory: Path) -> tuple[PartitionLog, bytes]:
+    """A log of some segments of which the second batch never came to the disk, and what is behind that in the first."""
+    log = write_log(directory, 30, segment_bytes=600)
+    first = log_files(directory)[0]
+    _, (start, end), *_ = batch_bounds(first)
+    data = first.read_bytes()
+    assert len(data) > end and len(log_files(directory)) > 2
+    hole = data[:start] + bytes(end - start) + data[end:]
+    first.write_bytes(hole)
+    return log, hole[start:]
+
+
+def salvaged(directory: Path) -> dict[str, bytes]:
+    return contents(directory / filename.SALVAGED_DIR)
+
+
+def test_what_a_power_cut_took_ends_the_log_and_what_is_behind_it_is_kept(tmp_path: Path) -> None:
+    log, rest = log_with_hole(tmp_path / "t_0")
+    first, *later = log_files(log.directory)
+    expected = {path.name: path.read_bytes() for path in later}
+    start = first.stat().st_size - len(rest)
+    expected[f"{first.name}.{start}-{first.stat().st_size}"] = rest
+    again = open_after_power_cut(log.directory)
+    assert (values(again), again.log_end_offset, again.damages) == (numbered(0, 2, 20), 2, ())
+    assert salvaged(log.directory) == expected
+
+
+def test_power_that_is_cut_twice_in_a_row_replaces_nothing_that_was_kept(tmp_path: Path) -> None:
+    log, _ = log_with_hole(tmp_path / "t_0")
+    open_after_power_cut(log.directory)
+    kept = salvaged(log.directory)
+    again = open_after_power_cut(log.directory)
+    assert values(again) == numbered(0, 2, 20) and salvaged(log.directory) == kept
+    for first in range(2, 30, 2):  # other records at the same positions, and the same happens to them
+        again.append([value.upper() + b"!" for value in numbered(first, 2, 19)])
+    first_log, *later = log_files(log.directory)
+    data = bytearray(first_log.read_bytes())
+    _, (start, end), *_ = batch_bounds(first_log)
+    data[start:end] = bytes(end - start)
+    first_log.write_bytes(data)
+    moved = [bytes(data[start:]), *(path.read_bytes() for path in later)]
+    assert [path.name for path in later] == [name for name in sorted(kept) if name.endswith(".log")][: len(later)]
+    last = open_after_power_cut(log.directory)
+    assert values(last) == numbered(0, 2, 20)
+    now = salvaged(log.directory)
+    assert {name: now[name] for name in kept} == kept
+    assert sorted(now[name] for name in now.keys() - kept.keys()) == sorted(moved)
+
+
+@pytest.mark.parametrize("size", ["shorter", "equal", "longer"])
+def test_a_file_that_is_in_salvaged_already_keeps_its_bytes(tmp_path: Path, size: str) -> None:
+    log, rest = log_with_hole(tmp_path / "t_0")
+    first, second, *_ = log_files(log.directory)
+    second_data = second.read_bytes()
+    end = first.stat().st_size
+    name = f"{first.name}.{end - len(rest)}-{end}"
+    mine = b"x" * {"shorter": 10, "equal": len(rest), "longer": len(rest) + 1}[size]
+    (log.directory / filename.SALVAGED_DIR).mkdir()
+    for taken in (name, f"{name}.1", second.name):
+        (log.directory / filename.SALVAGED_DIR / taken).write_bytes(mine)
+    open_after_power_cut(log.directory)
+    found = salvaged(log.directory)
+    assert (found[name], found[f"{name}.1"], found[second.name]) == (mine, mine, mine)
+    assert (found[f"{name}.2"], found[f"{second.name}.1"]) == (rest, second_data)
+
+
+@pytest.mark.parametrize("is_clean", [False, True])
+def test_the_leader_epoch_of_a_log_that_is_empty_now_is_not_forgotten(tmp_path: Path, is_clean: bool) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.leader_epoch = 3
+    log.append([b"v"])
+    log.roll()
+    log.advance_log_start(1)
+    log.config = log.config.replace({"retention.bytes": 0})
+    log.delete_expired()
+    assert log.close()
+    log = open_log(tmp_path / "t_0", log_start_offset=1, recovery_point=1, is_clean=is_clean)
+    assert log.log_start_offset == log.log_end_offset == 1 and log.leader_epoch == 3

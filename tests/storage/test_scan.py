@@ -6,15 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logstore.errors import DamagedLog
 from logstore.format.batch import encode_batch
+from logstore.format.filename import index_name, log_name
+from logstore.format.index_entry import OFFSET_ENTRY
 from logstore.storage import files, scan
+from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.scan import Damage, LogBatch
 
 NOW = 1_700_000_000_000
 
 
-def batch(offset: int, size: int = 20) -> bytes:
-    return encode_batch([bytes([offset % 251]) * size], timestamps_ms=NOW, base_offset=offset)
+def batch(offset: int, size: int = 20, count: int = 1) -> bytes:
+    return encode_batch([bytes([offset % 251]) * size] * count, timestamps_ms=NOW, base_offset=offset)
 
 
 def scanned(path: Path, data: bytes, **arguments: int) -> list[LogBatch | Damage]:
@@ -114,6 +118,60 @@ def test_a_base_offset_that_its_follower_contradicts_is_damage_and_the_follower_
     for wrong in (2, 3, 100, 1 << 40):
         data = batch(0) + batch(wrong) + batch(2) + batch(3)
         assert summary(scanned(tmp_path / "log", data)) == [0, (size, size, 2), 2, 3]
+
+
+def records_or_damage(log: ReadOnlyLog, offset: int) -> tuple[list[int], int | None]:
+    """Offsets as they are read, and where the log goes on behind the damage that is met then."""
+    offsets = []
+    try:
+        offsets.extend(record.offset for record in log.records(offset))
+    except DamagedLog as error:
+        return offsets, error.next_offset
+    return offsets, None
+
+
+@pytest.mark.parametrize(("base_offset", "following"), [(10, 12), (12, 12), (20, 12), (9, 9), (11, 14)])
+def test_a_batch_that_what_follows_contradicts_is_damage_to_who_reads_and_who_scans(
+    tmp_path: Path, base_offset: int, following: int
+) -> None:
+    """Where compaction has left holes a base offset may be too high: it is if the batch reaches into the next one."""
+    first, wrong = batch(0, count=6), batch(base_offset, count=4)
+    path = tmp_path / log_name(0)
+    assert summary(scanned(path, first + wrong + batch(following))) == [
+        0,
+        (len(first), len(wrong), following),
+        following,
+    ]
+    (
+        tmp_path / index_name(0)
+    ).touch()  # else it is made anew, by a scan, which knows of the damage before the reader does
+    (tmp_path / log_name(40)).write_bytes(batch(40))
+    for offset in range(base_offset + 4):  # each time as one who has not met the damage before
+        log = ReadOnlyLog(tmp_path)
+        if offset < 6:
+            assert records_or_damage(log, offset) == (list(range(offset, 6)), following)
+        elif offset < following:
+            assert records_or_damage(log, offset) == ([], following)
+            with pytest.raises(DamagedLog):
+                ReadOnlyLog(tmp_path).read(offset)
+        else:
+            assert records_or_damage(log, offset) == ([following, 40] if offset == following else [40], None)
+
+
+def test_a_good_batch_behind_a_hole_is_read_although_the_next_one_claims_offsets_of_it(tmp_path: Path) -> None:
+    good = batch(6, count=4)
+    data = batch(2) + batch(5) + good + batch(8) + batch(11)
+    assert summary(scanned(tmp_path / log_name(2), data)) == [
+        2,
+        5,
+        6,
+        (2 * len(batch(0)) + len(good), len(batch(0)), 11),
+        11,
+    ]
+    (tmp_path / index_name(2)).write_bytes(OFFSET_ENTRY.pack(7, 2 * len(batch(0))))
+    (tmp_path / log_name(12)).write_bytes(batch(12))
+    for offset in range(6, 10):
+        assert records_or_damage(ReadOnlyLog(tmp_path), offset) == (list(range(offset, 10)), 11)
 
 
 def test_offsets_above_the_highest_that_may_be_here_are_damage(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def disk_error() -> logstore.StorageFailure:
     return logstore.StorageFailure("disk", "write", 5, "Input/output error")
 
 
-class Fault:
+class FailingEffect:
     """The k-th effect on the disk fails; after a crash, so does every later one."""
 
     def __init__(self, number: int, error: Callable[[], BaseException]) -> None:
@@ -60,8 +60,8 @@ class Fault:
 
 
 @contextmanager
-def fault(number: int, error: Callable[[], BaseException]) -> Iterator[Fault]:
-    fault = Fault(number, error)
+def fault(number: int, error: Callable[[], BaseException]) -> Iterator[FailingEffect]:
+    fault = FailingEffect(number, error)
     with pytest.MonkeyPatch.context() as patch:
         for name in EFFECTS:
             patch.setattr(files, name, fault.wrap(getattr(files, name)))
@@ -292,7 +292,7 @@ def test_a_topic_file_that_cannot_be_read_is_named_and_nothing_is_guessed(text: 
     for read_only in (False, True):
         with (
             logstore.open(tmp_path, read_only=read_only) as store,
-            pytest.raises(logstore.NotADataDir, match=r"orders/topic\.properties.*mend the file"),
+            pytest.raises(logstore.DamagedTopic, match=r"orders/topic\.properties.*mend the file"),
         ):
             store.topic("orders")
     path.write_bytes(good)
@@ -392,5 +392,5 @@ def test_more_partitions_than_a_topic_can_have_are_refused_at_once(partitions: i
         logstore.open(tmp_path, num_partitions=partitions)
     path = tmp_path / "topics" / "t" / "topic.properties"
     path.write_text(path.read_text().replace("partitions=1", f"partitions={partitions}"))
-    with logstore.open(tmp_path) as store, pytest.raises(logstore.NotADataDir, match="a topic has 1 to 100000"):
+    with logstore.open(tmp_path) as store, pytest.raises(logstore.DamagedTopic, match="a topic has 1 to 100000"):
         store.log("t")

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,6 @@ from logstore.format import checkpoint, filename
 from logstore.storage import files, upkeep
 from logstore.storage.data_dir import DataDir
 from logstore.storage.partition import PartitionLog
-
-
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
-
-
-@pytest.fixture
-def data_dir(clocks: Clocks, tmp_path: Path) -> Iterator[DataDir]:
-    opened = clocks.open(tmp_path / "data")
-    yield opened
-    opened.close()
 
 
 def test_records_go_when_their_time_is_up_and_not_before(data_dir: DataDir, clocks: Clocks) -> None:

@@ -21,13 +21,13 @@ from functools import partial
 from pathlib import Path
 
 from children import WrittenJournal, fork, wait
+from driver import Acknowledged, Driver, Journal
 from log_tools import NOW, Clock
 from logstore.errors import LogstoreError
 from logstore.format.compression import Compression
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
-from promises import Promises, check, check_all_open, check_verified, demand
-from workloads import Acknowledged, Driver, Event, Journal
+from promises import Promises, check_directory, demand
 
 KILLS_OF_A_DIRECTORY = 40
 LIFE_MS_MAX = 90
@@ -133,19 +133,6 @@ def kill_after(pid: int, delay_s: float) -> int:
     return wait(pid)
 
 
-def check_life(path: Path, promises: Promises, events: list[Event]) -> None:
-    """Check what is there, and hold on to it."""
-    promises.take(events, survives=Durability.OS)
-    data_dir = DataDir(path, now_ms=Clock())
-    try:
-        check_all_open(data_dir)
-        check(data_dir, promises)
-        promises.settle(data_dir)
-    finally:
-        data_dir.close()
-    check_verified(path)
-
-
 def main(scratch: Path, kill_count: int, seed: int) -> None:
     randomness = random.Random(seed)
     path, journal, promises = scratch / "data", WrittenJournal(), Promises()
@@ -171,7 +158,8 @@ def main(scratch: Path, kill_count: int, seed: int) -> None:
         counts["records"] += sum(len(event.values) for event in events if isinstance(event, Acknowledged))
         counts["steps"] += len(events)
         try:
-            check_life(path, promises, events)
+            promises.take(events, survives=Durability.OS)
+            check_directory(path, promises, settle=True)
         except (AssertionError, LogstoreError) as error:
             raise AssertionError(f"life {life} of seed {seed}, in {path}: {type(error).__name__}: {error}") from error
     print(

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from workloads import Attempted, Changing, Compacting, Cutting, Event, Journal, Leaving
+import logstore
+from driver import Attempted, Changing, Compacting, Cutting, Event, Journal, Leaving
 
-ROOT = Path(__file__).resolve().parents[2]
+FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 64; exec "$0" "$@"')  # before a program: as many as it may have
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _ATTEMPTS = Attempted | Changing | Compacting | Cutting | Leaving
@@ -88,13 +89,26 @@ def die() -> NoReturn:
 
 
 def environment() -> dict[str, str]:
-    """In which a script finds logstore and the helpers of this folder."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PYTHONWARNINGS": "error"}
+    """In which a program finds the package under test, beside the repository too, and the helpers of this folder."""
+    paths = Path(logstore.__file__).parents[1], Path(__file__).parent
+    return {**os.environ, "PYTHONPATH": ":".join(map(str, paths)), "PYTHONWARNINGS": "error"}
 
 
 def run_script(name: str, *arguments: object, timeout_s: float, before: tuple[str, ...] = ()) -> str:
     """Run a script of this folder, behind the words of ``before``, and return what it printed; it must end with 0."""
-    command = [*before, sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)]
+    script = str(Path(__file__).with_name(name))
+    return _run([*before, sys.executable, script, *map(str, arguments)], 0, timeout_s).stdout
+
+
+def run_python(
+    program: str, *arguments: object, before: tuple[str, ...] = (), status: int = 0, timeout_s: float = 100
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program's text, behind the words of ``before``; it must end with ``status``."""
+    return _run([*before, sys.executable, "-c", program, *map(str, arguments)], status, timeout_s)
+
+
+def _run(command: list[str], status: int, timeout_s: float) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment())
-    assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+    what = " ".join(command)
+    assert done.returncode == status, f"{what}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done

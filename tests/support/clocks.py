@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from log_tools import NOW
 from logstore.config import StoreConfig
 from logstore.storage.data_dir import DataDir
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 TEN_YEARS_MS = 3_652 * DAY_MS
-T0 = 1_700_000_000_000
 QUIET = StoreConfig(
     log_flush_scheduler_interval_ms=HOUR_MS,
     log_flush_offset_checkpoint_interval_ms=HOUR_MS,
@@ -23,7 +23,7 @@ class Clocks:
     """The wall clock can be set; the monotonic one only passes."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.wall_ms, self.monotonic_ms = T0, 5_000
+        self.wall_ms, self.monotonic_ms = NOW, 5_000
         patch.setattr("logstore.storage.upkeep.monotonic_ms", lambda: self.monotonic_ms)
         patch.setattr("logstore.storage.data_dir.monotonic_ms", lambda: self.monotonic_ms)
 

@@ -17,6 +17,7 @@ from unittest import mock
 
 from crash_states import Disk, States
 from disk_trace import Trace, Tree, record
+from driver import Driver, Event, Journal, abandon
 from log_tools import Clock
 from logstore.config import StoreConfig
 from logstore.errors import LogstoreError
@@ -26,7 +27,7 @@ from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
 from logstore.storage.upkeep import Upkeep
 from promises import BrokenPromise, Promises, check, check_verified, demand
-from workloads import WORKLOADS, Driver, Event, Journal, Workload, abandon
+from workloads import WORKLOADS, Workload
 
 Check = Callable[[Path, Promises], None]
 

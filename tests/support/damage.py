@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import logstore
+from log_tools import NOW
+from logstore.cli.repair import DEFAULT_INDEX_INTERVAL, index_intervals
 from logstore.errors import DamagedLog, LogstoreError, OffsetGap
 from logstore.format.batch import TRANSACTIONAL, batches, encode_batch
 from logstore.format.compression import Compression
@@ -17,9 +19,6 @@ from logstore.storage.findings import Finding, Severity, Tally
 from logstore.storage.log_view import ReadableLog
 from logstore.storage.survey import survey
 from logstore.storage.verify import verify
-
-NOW = 1_700_000_000_000
-SECTOR_SIZES = (512, 4096)
 
 
 class Stored(NamedTuple):
@@ -106,19 +105,23 @@ def all_values(found: list[Stored]) -> dict[int, bytes | None]:
 # ------------------------------------------------------------------------------------------------------------- looking
 
 
+def findings(path: Path) -> list[Finding]:
+    """What verify says, but for notes."""
+    return [finding for finding in verify(survey(path), Tally()) if finding.severity is not Severity.NOTE]
+
+
 def damages(path: Path) -> list[Finding]:
-    """What verify calls damage."""
-    return [finding for finding in verify(survey(path), Tally()) if finding.severity is Severity.DAMAGE]
+    return [finding for finding in findings(path) if finding.severity is Severity.DAMAGE]
 
 
 def do_salvage(data: Path) -> int:
-    """Salvage all logs; returns how many bad ranges there were."""
+    """Salvage all logs, as the command does; returns how many bad ranges there were."""
     found = survey(data)
-    facts = DirFacts(found.data_dir)
+    facts, intervals = DirFacts(found.data_dir), index_intervals(data)
     count = 0
     for partition in found.partitions:
         for plan in salvage.plan(partition, facts.of(partition)):
-            salvage.apply(plan, 150)
+            salvage.apply(plan, intervals.get(partition.topic_partition[0], DEFAULT_INDEX_INTERVAL))
             count += len(plan.bad)
     return count
 

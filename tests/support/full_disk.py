@@ -5,8 +5,8 @@
 DISK is a tmpfs of a few MiB and inodes. A file (or many) takes all of it but what is left for a workload: nothing at
 first, STEP more each time, until the workload gets through. At each failure a ``Survivor`` sees that all that was
 acknowledged can be read, then the space comes back, and the workload goes on where it was. Then a directory that nobody
-closed is opened on a disk as full. Each life is a process, which a store into a map of a hole in a file would kill
-(SIGBUS). Prints a line for each broken promise, and a summary.
+closed is opened on a disk as full. Each life is a process, and whatever kills that breaks a promise too. Prints a line
+for each broken promise, and a summary.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import errno
 import mmap
 import os
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -32,8 +31,8 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 LEFT_MAX = 400  # pages or inodes, more than any workload takes
 
 
-class FullDisk:
-    """Ballast that leaves some pages or inodes free; what a Survivor takes for its failing calls."""
+class Ballast:
+    """Leaves some pages or inodes free; what a Survivor takes for its failing calls."""
 
     fault = Fault("a full disk", errno.ENOSPC, lambda name, arguments: False, reads_go_on=True)
 
@@ -61,7 +60,7 @@ class FullDisk:
 
 def live(disk: Path, kind: str, workload: str, left: int, is_opening: bool) -> int:
     """How often the disk was full on the way."""
-    ballast = FullDisk(disk, kind)
+    ballast = Ballast(disk, kind)
     survivor = Survivor(disk / "data", ballast)  # type: ignore[arg-type]
     if not is_opening:
         ballast.leave(left)
@@ -86,7 +85,7 @@ def lives(disk: Path, kind: str, step: int, workload: str, is_opening: bool) -> 
     for left in range(0, LEFT_MAX, step):
         full_count[0] = 0
         status = wait(fork(partial(run, left)))
-        yield left, {0: "", -signal.SIGBUS: "killed by SIGBUS"}.get(status, f"it ended with {status}"), full_count[0]
+        yield left, f"it ended with {status}" if status else "", full_count[0]
         for path in disk.iterdir():
             shutil.rmtree(path)
         if status == 0 and not full_count[0]:

@@ -3,7 +3,7 @@
     kill_at_calls.py DIRECTORY COUNT SEED [WORKLOAD...]
 
 COUNT of all (workload, call, moment) are drawn by SEED; all, where it is 0. A moment is before the call, or in its
-middle: half of a write, half of an index entry. What a child leaves is opened by another, which is killed at one of its
+middle: half of a write, an index entry's too. What a child leaves is opened by another, which is killed at one of its
 own calls on the way; then by this process, which checks it. Prints a line for each broken promise, and a summary.
 """
 
@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from children import WrittenJournal, die, fork, wait
+from driver import Driver, Journal
 from log_tools import Clock
 from logstore.errors import LogstoreError
-from logstore.storage import files, index
+from logstore.storage import files
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
-from promises import BrokenPromise, Promises, check, check_all_open, check_verified
-from workloads import WORKLOADS, Driver, Journal
+from promises import BrokenPromise, Promises, check_directory
+from workloads import WORKLOADS
 
 BEFORE, MIDDLE = "before", "in the middle of"
-WRITES = {"pwrite", "pwritev", "index entry"}
+WRITES = {"pwrite", "pwritev"}
 CALLS = {
     *("open", "close", "pwrite", "pwritev", "ftruncate", "posix_fallocate", "fdatasync", "fsync"),
     *("rename", "unlink", "mkdir", "rmdir"),
@@ -44,7 +45,7 @@ class Kill(NamedTuple):
 
 
 class CountedCalls:
-    """Stands in for ``os`` in the I/O module, and for the index entries: counts, and dies at call ``number``."""
+    """Stands in for ``os`` in the I/O module: counts, and dies at call ``number``."""
 
     def __init__(self, number: int = -1, moment: str = BEFORE) -> None:
         self.names: list[str] = []
@@ -61,37 +62,17 @@ class CountedCalls:
     def call(self, name: str, real: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         self.names.append(name)
         if next(self._count) == self._number:
-            if self._moment == MIDDLE and name in ("pwrite", "pwritev"):
+            if self._moment == MIDDLE and name in WRITES:
                 fd, data, position = arguments
                 data = bytes(data) if name == "pwrite" else b"".join(data)
                 os.pwrite(fd, data[: len(data) // 2], position)
-            elif self._moment == MIDDLE and name == "index entry":
-                mapped, position, entry = arguments
-                mapped[position : position + len(entry) // 2] = entry[: len(entry) // 2]
             die()
         return real(*arguments, **options)
-
-
-class CountedEntry:
-    """Stands in for the struct of an index's entries, which are stored without a call of the system."""
-
-    def __init__(self, calls: CountedCalls, entry: Any) -> None:
-        self.size = entry.size
-        self._calls = calls
-        self._entry = entry
-
-    def pack_into(self, mapped: Any, position: int, *numbers: int) -> None:
-        def store(mapped: Any, position: int, entry: bytes) -> None:
-            mapped[position : position + self.size] = entry
-
-        self._calls.call("index entry", store, mapped, position, self._entry.pack(*numbers))
 
 
 def count_calls(calls: CountedCalls) -> None:
     """From now on, in this process."""
     files.os = calls  # type: ignore[assignment]
-    for kind in (index.OffsetIndex, index.TimeIndex):
-        kind.ENTRY = CountedEntry(calls, kind.ENTRY)  # type: ignore[assignment]
 
 
 def live(workload: str, path: Path, journal: Journal, calls: CountedCalls) -> None:
@@ -121,13 +102,7 @@ def reopen(path: Path, calls: CountedCalls) -> None:
 
 def check_what_is_left(path: Path, promises: Promises) -> None:
     for _ in range(2):  # the second opening comes after a clean shutdown
-        data_dir = DataDir(path, now_ms=Clock())
-        try:
-            check_all_open(data_dir)
-            check(data_dir, promises)
-        finally:
-            data_dir.close()
-    check_verified(path)
+        check_directory(path, promises)
 
 
 def results(kills: list[Kill], scratch: Path, randomness: random.Random) -> Iterator[tuple[Kill, str | None, int]]:

@@ -25,32 +25,29 @@ from pathlib import Path
 
 from busy_writer import write_busily
 from children import WrittenJournal, fork, wait
+from disk_image import make_image
+from driver import Acknowledged, Event
 from log_tools import Clock
 from logstore.errors import LogstoreError
 from logstore.storage import files
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
-from promises import Promises, check, check_all_open, check_verified
-from workloads import Acknowledged, Event
+from promises import Promises, check_directory
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 NO_LOG_FLUSH = 2
-SIZE_MIB = {"ext4": 24, "xfs": 300}  # xfs has no smaller ones
 LIFE_MS_MAX = 250
 _SYNC_FILE_RANGE_ALL = 7  # wait, write, wait: the data of a file, but not what the file system knows of it
 
 
-class Disk:
+class DiskImage:
     """A file system in a file."""
 
     def __init__(self, directory: Path, kind: str) -> None:
         self.image, self.mounted = directory / "image", directory / "mounted"
         self.boot = 0
         self.mounted.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(SIZE_MIB[kind] << 20)
-        quiet = ["-q", "-F"] if kind == "ext4" else ["-q", "-f"]
-        subprocess.run([f"mkfs.{kind}", *quiet, self.image], check=True)
+        make_image(self.image, kind)
 
     def mount(self) -> None:
         subprocess.run(["mount", "-o", "loop", self.image, self.mounted], check=True)
@@ -79,7 +76,7 @@ class Disk:
 
 
 def live(
-    disk: Disk, run: Callable[[], object], life_s: float, choose: random.Random, journal: WrittenJournal
+    disk: DiskImage, run: Callable[[], object], life_s: float, choose: random.Random, journal: WrittenJournal
 ) -> list[Event]:
     """``run`` in a process until the power goes; what it noted. A sync that the cut overtakes may return as if all was
     well (ext4), to a process that had no power any more: what was achieved after the cut began does not count."""
@@ -106,20 +103,13 @@ def check_life(path: Path, promises: Promises, events: list[Event]) -> int:
     """Check what is there, and hold on to it; how many records are lost, which nobody said were on the disk."""
     promises.take(events, survives=Durability.FSYNC)
     ends = {key: log.end for key, log in promises.logs.items()}
-    data_dir = DataDir(path, now_ms=Clock())
-    try:
-        check_all_open(data_dir)
-        check(data_dir, promises)
-        promises.settle(data_dir)
-    finally:
-        data_dir.close()
-    check_verified(path)
+    check_directory(path, promises, settle=True)
     return sum(max(0, ends.get(key, 0) - log.end) for key, log in promises.logs.items())
 
 
 def main(directory: Path, kind: str, cut_count: int, seed: int) -> None:
     choose = random.Random(seed)
-    disk = Disk(directory, kind)
+    disk = DiskImage(directory, kind)
     disk.mount()
     try:
         print(cut_and_check(disk, cut_count, choose))
@@ -127,7 +117,7 @@ def main(directory: Path, kind: str, cut_count: int, seed: int) -> None:
         subprocess.run(["umount", "-l", disk.mounted], check=True)  # after a broken promise it is in use still
 
 
-def cut_and_check(disk: Disk, cut_count: int, choose: random.Random) -> str:
+def cut_and_check(disk: DiskImage, cut_count: int, choose: random.Random) -> str:
     path, journal, promises = disk.mounted / "data", WrittenJournal(), Promises()
     counts: Counter[str] = Counter()
     while counts["cuts"] < cut_count:

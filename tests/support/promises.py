@@ -4,14 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from logstore.format.record import Record
-from logstore.storage.data_dir import DataDir
-from logstore.storage.durability import Durability
-from logstore.storage.partition import PartitionLog
-from logstore.storage.producer_state import DuplicateBatch
-from logstore.storage.survey import survey
-from logstore.storage.verify import Severity, Tally, verify
-from workloads import (
+from damage import findings
+from driver import (
     Acknowledged,
     Attempted,
     Changed,
@@ -26,6 +20,12 @@ from workloads import (
     TopicPartition,
     TopicState,
 )
+from log_tools import Clock
+from logstore.format.record import Record
+from logstore.storage.data_dir import DataDir
+from logstore.storage.durability import Durability
+from logstore.storage.partition import PartitionLog
+from logstore.storage.producer_state import DuplicateBatch
 
 
 class BrokenPromise(AssertionError):
@@ -145,6 +145,19 @@ class Promises:
 # ------------------------------------------------------------------------------------------------------ the checking
 
 
+def check_directory(path: Path, promises: Promises, *, settle: bool = False) -> None:
+    """Open what is there, check it, close it and verify it. ``settle``: it is what must be there from now on."""
+    data_dir = DataDir(path, now_ms=Clock())
+    try:
+        check_all_open(data_dir)
+        check(data_dir, promises)
+        if settle:
+            promises.settle(data_dir)
+    finally:
+        data_dir.close()
+    check_verified(path)
+
+
 def check(data_dir: DataDir, promises: Promises) -> None:
     """Raises BrokenPromise, and the engine's own errors, where ``data_dir``, just opened, is not what was promised."""
     found = {topic.name: TopicState.of(topic) for topic in data_dir.topics()}
@@ -231,5 +244,5 @@ def _check_producers(log: PartitionLog) -> None:
 
 def check_verified(path: Path) -> None:
     """``logstore verify`` has nothing to say of the directory."""
-    findings = [found for found in verify(survey(path), Tally()) if found.severity is not Severity.NOTE]
-    demand(not findings, f"verify says {findings}")
+    found = findings(path)
+    demand(not found, f"verify says {found}")

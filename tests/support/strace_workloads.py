@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from children import WrittenJournal, fork, wait
+from driver import Driver, Journal
 from kill_at_calls import check_what_is_left
 from log_tools import values
 from logstore.errors import LogstoreError, PartitionOffline, StorageFailure
 from logstore.storage.durability import Durability
 from promises import BrokenPromise, Promises, demand
-from workloads import WORKLOADS, Driver, Journal
+from workloads import WORKLOADS
 
 
-class Fault(NamedTuple):
+class Injection(NamedTuple):
     workload: str
     call: str
     number: int  # of the call in its thread, from 1
@@ -42,8 +43,8 @@ def live(workload: str, path: Path, journal: Journal, errors: Path) -> None:
     except LogstoreError as error:
         errors.write_text(f"{type(error).__name__}: {error}")
         demand(isinstance(error, StorageFailure | PartitionOffline), f"not the disk's error: {error!r}")
-        if driver.opened is not None:
-            for _, log in driver.opened.logs():
+        if driver.is_open:
+            for _, log in driver.data_dir.logs():
                 if not log.is_closed:
                     values(log)
 
@@ -71,7 +72,7 @@ def straced(run: Callable[[], object], *options: str) -> int:
     return status
 
 
-def every_fault(workload: str, calls: list[str], scratch: Path) -> list[Fault]:
+def every_injection(workload: str, calls: list[str], scratch: Path) -> list[Injection]:
     """As many of each call as the busiest thread of a run without faults has."""
     trace = scratch / "trace"
     status = straced(
@@ -82,7 +83,7 @@ def every_fault(workload: str, calls: list[str], scratch: Path) -> list[Fault]:
     counts = Counter(re.findall(r"^(\d+) +(\w+)\(", trace.read_text(), re.MULTILINE))
     clean(scratch)
     most = {call: max((count for (_, name), count in counts.items() if name == call), default=0) for call in calls}
-    return [Fault(workload, call, number) for call in calls for number in range(1, most[call] + 1)]
+    return [Injection(workload, call, number) for call in calls for number in range(1, most[call] + 1)]
 
 
 def clean(scratch: Path) -> None:
@@ -91,21 +92,21 @@ def clean(scratch: Path) -> None:
         (scratch / name).unlink(missing_ok=True)
 
 
-def check_fault(fault: Fault, kind: str, scratch: Path, journal: WrittenJournal) -> tuple[int, str]:
+def check_injection(injection: Injection, kind: str, scratch: Path, journal: WrittenJournal) -> tuple[int, str]:
     """The exit status of the workload, and the error that it got. Raises BrokenPromise, LogstoreError."""
-    injection = "signal=SIGKILL" if kind == "SIGKILL" else f"error={kind}"
+    outcome = "signal=SIGKILL" if kind == "SIGKILL" else f"error={kind}"
     trace, errors = scratch / "trace", scratch / "errors"
     status = straced(
-        lambda: live(fault.workload, scratch / "data", journal, errors),
-        *("-y", "-o", str(trace), "-e", f"trace={fault.call}"),
-        *("-e", f"inject={fault.call}:{injection}:when={fault.number}"),
+        lambda: live(injection.workload, scratch / "data", journal, errors),
+        *("-y", "-o", str(trace), "-e", f"trace={injection.call}"),
+        *("-e", f"inject={injection.call}:{outcome}:when={injection.number}"),
     )
     events = journal.take()
     demand(status == 0 or (kind == "SIGKILL" and status == -signal.SIGKILL), f"the workload ended with {status}")
     error = errors.read_text() if errors.exists() else ""
     if kind == "EINTR":
         demand(not error, f"an interrupted call became an error: {error}")
-    if fault.call in ("fdatasync", "fsync"):
+    if injection.call in ("fdatasync", "fsync"):
         check_not_synced_again(trace.read_text())
     check_what_is_left(scratch / "data", Promises.of(events, survives=Durability.OS))
     return status, error
@@ -121,26 +122,28 @@ def check_not_synced_again(trace: str) -> None:
 
 
 def main(scratch: Path, count: int, seed: int, kind: str, calls: list[str], *workloads: str) -> None:
-    faults = [fault for workload in workloads or WORKLOADS for fault in every_fault(workload, calls, scratch)]
-    all_count = len(faults)
+    injections = [
+        injection for workload in workloads or WORKLOADS for injection in every_injection(workload, calls, scratch)
+    ]
+    all_count = len(injections)
     if count:
-        faults = random.Random(seed).sample(faults, min(count, all_count))
+        injections = random.Random(seed).sample(injections, min(count, all_count))
     journal = WrittenJournal()
     kill_count = error_count = broken_count = 0
-    for fault in faults:
+    for injection in injections:
         try:
-            status, error = check_fault(fault, kind, scratch, journal)
+            status, error = check_injection(injection, kind, scratch, journal)
             kill_count += status == -signal.SIGKILL
             error_count += bool(error)
             if error:
-                print(f"{fault}: {error}")
+                print(f"{injection}: {error}")
         except (BrokenPromise, LogstoreError) as broken:
             broken_count += 1
-            print(f"BROKEN {fault}, {kind}: {type(broken).__name__}: {broken}")
+            print(f"BROKEN {injection}, {kind}: {type(broken).__name__}: {broken}")
         clean(scratch)
     print(
-        f"{len(faults)} of {all_count} calls with {kind}: {kill_count} killed, {error_count} got an error, "
-        f"{broken_count} broken promises: {dict(Counter(fault.call for fault in faults))}"
+        f"{len(injections)} of {all_count} calls with {kind}: {kill_count} killed, {error_count} got an error, "
+        f"{broken_count} broken promises: {dict(Counter(injection.call for injection in injections))}"
     )
 
 

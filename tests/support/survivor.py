@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from driver import Attempted, Driver, Journal
 from failing_os import FailingCalls
 from logstore.errors import DataDirLocked, LogstoreError, PartitionOffline, StorageFailure, UnknownTopic
 from logstore.format import filename
@@ -30,7 +31,6 @@ from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
 from promises import LogPromise, Promises, check, check_log, check_verified, demand
-from workloads import Attempted, Driver, Journal, TopicPartition
 
 Result = TypeVar("Result")
 
@@ -171,9 +171,9 @@ class Survivor(Driver):
         self.check_live()
         self._check_copy()
         self._demand_cut_and_stopped(error)
-        offline = [(key, log) for key, log in self.data_dir.logs() if log.offline_reason is not None]
-        for key, log in offline:
-            self._check_offline(key, log)
+        offline = [log for _, log in self.data_dir.logs() if log.offline_reason is not None]
+        for log in offline:
+            self._check_offline(log)
         self._check_others_go_on()
         if offline:
             self.close()
@@ -220,7 +220,7 @@ class Survivor(Driver):
     def offline_reasons(self) -> list[str]:
         return [reason for _, log in self.data_dir.logs() if (reason := log.offline_reason)]
 
-    def _check_offline(self, key: TopicPartition, log: PartitionLog) -> None:
+    def _check_offline(self, log: PartitionLog) -> None:
         """It says why, takes nothing, syncs nothing more, and does not claim to be further on the disk than it is."""
         self.offline.append(log.offline_reason or "")
         end_offset, synced_offset, syncs = log.log_end_offset, log.synced_offset, len(self.calls.syncs_of)
