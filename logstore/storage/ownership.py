@@ -34,6 +34,8 @@ def prepare(path: Path, create: bool) -> None:
         return
     begun = {filename.LOCK, filename.META_PROPERTIES + files.TEMPORARY}  # by an opening that was interrupted
     foreign = [entry.name for entry in files.list_dir(path) if entry.name not in begun]
+    if is_ours(path):  # begun by another opening since
+        return
     if foreign:
         raise NotADataDir(str(path), f"it holds {foreign[0]!r} and no {filename.META_PROPERTIES}; name an empty one")
     if not create:

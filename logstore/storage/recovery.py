@@ -121,7 +121,8 @@ def recover(
     log_start_offset = max(log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
     _drop_snapshots(directory, snapshot_offsets, log_end_offset, recovery_point if has_lost_power else LONG_MAX)
-    leader_epochs.truncate_from_end(log_end_offset + 1)  # one that began at the end of an empty log is still the latest
+    is_empty = log_start_offset == log_end_offset
+    leader_epochs.truncate_from_end(log_end_offset + is_empty)  # an empty log has its latest epoch still
     if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
         _restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)

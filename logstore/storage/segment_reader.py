@@ -24,6 +24,7 @@ from logstore.storage.cache import Caches, Columns
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.files import File
 from logstore.storage.index import OffsetIndex, TimeIndex
+from logstore.storage.index_builder import IndexBuilder
 from logstore.storage.scan import Damage, LogBatch, check_follower, scan
 
 # base_offset | batch_length | … | last_offset_delta: what a walk needs of each batch that it passes.
@@ -385,34 +386,20 @@ class SegmentReader:
             return [] if self.is_growing else self._rebuild_indexes(position, following_offset)
 
     def _rebuild_indexes(self, position: int, following_offset: int | None) -> list[Damage]:
-        offsets, times = self._entries_before(position)
-        max_timestamp, max_timestamp_offset = NO_TIMESTAMP, self.base_offset
-        if times[0]:
-            max_timestamp, max_timestamp_offset = times[0][-1], self.base_offset + times[1][-1]
-        indexed_position = offsets[1][-1] if offsets[1] else 0
-        for _, header in self._headers_between(indexed_position, position):
-            if header.max_timestamp > max_timestamp:
-                max_timestamp, max_timestamp_offset = header.max_timestamp, header.last_offset
-        unindexed_size = position - indexed_position
+        builder = IndexBuilder(self.base_offset, self.index_interval, *self._entries_before(position))
+        for _, header in self._headers_between(builder.entry_position, position):
+            builder.see(header)
         damages = []
-        expected_offset = self.base_offset + (offsets[0][-1] if offsets[0] else 0)
-        for found in self.scan(position, expected_offset, following_offset):
+        offsets = builder.offsets[0]
+        for found in self.scan(position, self.base_offset + (offsets[-1] if offsets else 0), following_offset):
             if isinstance(found, Damage):
                 damages.append(found)
-                continue
-            header = found.batch.header
-            if header.max_timestamp > max_timestamp:
-                max_timestamp, max_timestamp_offset = header.max_timestamp, header.last_offset
-            if unindexed_size > self.index_interval:
-                offsets[0].append(header.last_offset - self.base_offset)
-                offsets[1].append(found.position)
-                _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
-                unindexed_size = 0
-            unindexed_size += header.size
-        _add_time(times, max_timestamp, max_timestamp_offset - self.base_offset)
-        self.offset_index.replace(offsets)
-        self.time_index.replace(times)
-        self.max_timestamp, self.max_timestamp_offset = max_timestamp, max_timestamp_offset
+            else:
+                builder.add(found.position, found.batch.header)
+        builder.add_time()
+        self.offset_index.replace(builder.offsets)
+        self.time_index.replace(builder.times)
+        self.max_timestamp, self.max_timestamp_offset = builder.max_timestamp, builder.max_timestamp_offset
         self._damages = {damage.position: damage for damage in damages}
         return damages
 
@@ -442,10 +429,3 @@ class SegmentReader:
     def forget(self) -> None:
         """Drop what the caches hold of it."""
         self._caches.discard(self, self.offset_index, self.time_index)
-
-
-def _add_time(times: Columns, timestamp: int, relative_offset: int) -> None:
-    """A time index entry, where the timestamp is larger than the last one."""
-    if timestamp > (times[0][-1] if times[0] else NO_TIMESTAMP):
-        times[0].append(timestamp)
-        times[1].append(relative_offset)

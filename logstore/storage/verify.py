@@ -43,7 +43,8 @@ def verify(found: Survey, tally: Tally, progress: Callable[[int], None] = lambda
         yield from _verify_small(file, tally, progress)
     for partition in found.partitions:
         known = facts.of(partition)
-        end_offset = yield from _of_what_is_there(_verify_partition(partition, known, found.is_file, tally, progress))
+        checking = _verify_partition(partition, known, found.is_file, tally, progress)
+        end_offset = yield from _of_what_is_there(partition, checking)
         if not found.is_file and found.data_dir is not None:
             own_limits = limits.get(partition.topic_partition, ())
             yield from _check_ends(found.data_dir, facts, partition, known, end_offset, own_limits)
@@ -199,16 +200,18 @@ def _verify_partition(
     return end_offset
 
 
-def _of_what_is_there(findings: Generator[Finding, None, int | None]) -> Generator[Finding, None, int | None]:
+def _of_what_is_there(
+    partition: PartitionFiles, checking: Generator[Finding, None, int | None]
+) -> Generator[Finding, None, int | None]:
     """Without findings of segments that have left: beside a live writer, retention and compaction take them away."""
+    logs = {log.path for log in partition.logs}
     while True:
         try:
-            finding = next(findings)
+            finding = next(checking)
         except StopIteration as end:
             return cast("int | None", end.value)
-        file = filename.parse_segment_file(finding.path.name)
-        is_of_segment = file is not None and file.kind in (FileKind.LOG, FileKind.INDEX, FileKind.TIME_INDEX)
-        if not is_of_segment or finding.severity is Severity.NOTE or files.exists(finding.path.with_suffix(".log")):
+        log = finding.path.with_suffix(FileKind.LOG)
+        if finding.severity is Severity.NOTE or log not in logs or files.exists(log):
             yield finding
 
 
@@ -222,6 +225,8 @@ def _is_spare(file: KnownFile, partition: PartitionFiles) -> bool:
 def _salvaged_notes(directory: Path) -> Iterator[Finding]:
     salvaged = directory / filename.SALVAGED_DIR
     for entry in files.list_dir(salvaged) if files.is_dir(salvaged) else ():
+        if entry.name.endswith(files.TEMPORARY):  # a copy that was interrupted: the bytes are in the log still
+            continue
         reason = f"{entry.size} bytes taken out of the log, kept"
         yield Finding(salvaged / entry.name, 0, reason, Severity.NOTE, entry.size)
 
