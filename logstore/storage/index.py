@@ -42,6 +42,7 @@ class SparseIndex(ABC):
         self._caches = caches
         self._held: Columns | None = None  # the columns while entries are added, or where they cannot be stored
         self._read_only = read_only
+        self._stored: tuple[int, int] | None = None  # the entry that stands behind the last in the file
 
     @abstractmethod
     def _decode(self, buffer: memoryview) -> Columns:
@@ -101,10 +102,17 @@ class SparseIndex(ABC):
         self._caches.discard(self)
         self._cut()
 
-    def _append(self, first: int, second: int) -> None:
-        """Raises StorageFailure; then there may be part of an entry behind the last."""
-        assert self._held is not None
+    def _store(self, first: int, second: int) -> None:
+        """Write the next entry, which counts once it is appended: all that can fail of that. Raises StorageFailure;
+        then there may be part of an entry behind the last."""
         self._caches.files.get(self, self._open).write_at(self.size, self.ENTRY.pack(first, second))
+        self._stored = first, second
+
+    def _append(self, first: int, second: int) -> None:
+        assert self._held is not None
+        if self._stored != (first, second):
+            self._store(first, second)
+        self._stored = None
         # Readers bisect the first column: the second must be there before.
         self._held[1].append(second)
         self._held[0].append(first)
@@ -120,6 +128,7 @@ class SparseIndex(ABC):
 
     def _cut(self) -> None:
         """Cut the file to the entries there are."""
+        self._stored = None
         file = self._open()
         file.truncate(self.size)
         file.close()
@@ -182,6 +191,10 @@ class OffsetIndex(SparseIndex):
         entry = bisect_right(positions, position) - 1
         return positions[entry] if entry >= 0 else 0
 
+    def store(self, last_offset: int, position: int) -> None:
+        """See ``_store``."""
+        self._store(last_offset - self.base_offset, position)
+
     def append(self, last_offset: int, position: int) -> None:
         self._append(last_offset - self.base_offset, position)
 
@@ -220,6 +233,11 @@ class TimeIndex(SparseIndex):
         """The largest timestamp that is indexed, and its offset."""
         timestamps, offsets = self.columns
         return (timestamps[-1], self.base_offset + offsets[-1]) if timestamps else None
+
+    def store(self, timestamp_ms: int, offset: int) -> None:
+        """See ``_store``; nothing where the timestamp gets no entry."""
+        if self.takes(timestamp_ms):
+            self._store(timestamp_ms, offset - self.base_offset)
 
     def append(self, timestamp_ms: int, offset: int) -> None:
         """Nothing is added where the timestamp is not larger than the last one."""

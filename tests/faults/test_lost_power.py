@@ -95,7 +95,8 @@ def test_a_directory_that_was_closed_may_be_opened_after_any_restart(tmp_path: P
     data_dir = opened(tmp_path, "after")
     assert len(data_dir.damages()) == 1 and data_dir.log("t").log_end_offset == 20
     data_dir.close()
-    assert logstore.open(tmp_path).damages()
+    with logstore.open(tmp_path) as store:
+        assert store.damages()
 
 
 def test_a_batch_that_salvage_puts_right_is_not_said_to_be_lost_any_more(tmp_path: Path) -> None:
