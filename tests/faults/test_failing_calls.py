@@ -94,7 +94,8 @@ def new_places(fault: Fault, root: Path, every: int) -> Iterator[tuple[str, int,
 
 
 def is_let_go(place: Place) -> bool:
-    """Whether it is a descriptor that is closed by itself: there is nobody to be told."""
+    """Whether it is a descriptor that is closed by itself: there is nobody to be told. When that happens is the garbage
+    collector's to say, so it may be another call than the last time that had the same number."""
     return place[0] == "close" and place[1].startswith("File.__del__")
 
 
@@ -107,7 +108,7 @@ def sweep(fault: Fault, root: Path, heard: Heard, every: int) -> int:
         try:
             survivor = survive(workload, calls, root)
             demand(fault.number != 0 or not survivor.failures, f"it was no failure: {survivor.failures}")
-            is_told = survivor.failures or heard.messages or fault.number == 0 or is_let_go(place)
+            is_told = survivor.failures or heard.messages or fault.number == 0 or is_let_go(calls.places[at])
             demand(is_told or not calls.failed, "a failure that nobody is told of")
         except (BrokenPromise, LogstoreError, AssertionError) as error:
             raise BrokenPromise(f"{fault.name} at call {at} of {workload}, {place}: {error!r}") from error
@@ -320,7 +321,7 @@ def sweep_openings(fault: Fault, root: Path, heard: Heard, *, crashes_every: int
                 calls = FailingCalls(fault, at)
                 try:
                     survivor = open_crashed(driver, calls, root)
-                    is_told = survivor.failures or heard.messages or is_let_go(place)
+                    is_told = survivor.failures or heard.messages or is_let_go(calls.places[at])
                     demand(is_told or not calls.failed, "a failure that nobody is told of")
                 except (BrokenPromise, LogstoreError, AssertionError) as error:
                     where = f"call {at} of opening {workload}, crashed at call {crashed_at}, {place}"
