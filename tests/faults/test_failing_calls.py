@@ -108,7 +108,9 @@ def sweep(fault: Fault, root: Path, heard: Heard, every: int) -> int:
         try:
             survivor = survive(workload, calls, root)
             demand(fault.number != 0 or not survivor.failures, f"it was no failure: {survivor.failures}")
-            is_told = survivor.failures or heard.messages or fault.number == 0 or is_let_go(calls.places[at])
+            is_told = (
+                survivor.failures or heard.messages or fault.number == 0 or is_let_go((calls.places[at:] or [place])[0])
+            )
             demand(is_told or not calls.failed, "a failure that nobody is told of")
         except (BrokenPromise, LogstoreError, AssertionError) as error:
             raise BrokenPromise(f"{fault.name} at call {at} of {workload}, {place}: {error!r}") from error
@@ -321,7 +323,7 @@ def sweep_openings(fault: Fault, root: Path, heard: Heard, *, crashes_every: int
                 calls = FailingCalls(fault, at)
                 try:
                     survivor = open_crashed(driver, calls, root)
-                    is_told = survivor.failures or heard.messages or is_let_go(calls.places[at])
+                    is_told = survivor.failures or heard.messages or is_let_go((calls.places[at:] or [place])[0])
                     demand(is_told or not calls.failed, "a failure that nobody is told of")
                 except (BrokenPromise, LogstoreError, AssertionError) as error:
                     where = f"call {at} of opening {workload}, crashed at call {crashed_at}, {place}"
