@@ -97,7 +97,7 @@ class DataDir:
         boot_id = (files.boot_id() or "").encode()
         written_in = files.read_file(self.path / filename.BOOT_ID)
         has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
-        self._doubtful = {key for key in self._partitions() if has_lost_power}
+        self._doubtful = set(self._partitions()) if has_lost_power else set()
         if self.was_clean:
             files.unlink(marker)
             files.sync_dir(self.path)
@@ -108,7 +108,7 @@ class DataDir:
             try:
                 files.write_file(self.path / filename.BOOT_ID, boot_id)
             except DiskFull as error:  # it must not keep the directory from being opened
-                logger.warning("%s: after a crash, holes in logs will be taken for a power cut's: %s", self.path, error)
+                logger.warning("%s: in which boot it was opened is not recorded: %s", self.path, error)
 
     def _open_all(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
         thread_count = self.config.num_recovery_threads_per_data_dir

@@ -49,44 +49,43 @@ def test_every_legal_crash_state_of_a_step_is_recovered(name: str, memory_dir: P
     assert explored.is_complete and explored.recovered > 10
 
 
+LONGER = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize(("seed", "states_a_moment_max", "least"), [(0, 3, 20), pytest.param(1, 25, 100, marks=LONGER)])
 @pytest.mark.parametrize("name", LONG)
 def test_sampled_crash_states_of_a_long_workload_are_recovered(
-    name: str, memory_dir: Path, record_property: Figures
+    name: str, seed: int, states_a_moment_max: int, least: int, memory_dir: Path, record_property: Figures
 ) -> None:
-    explored = explore(name, WORKLOADS[name], memory_dir, states_a_moment_max=3)
-    record_property("crash states", f"{name}: {explored}")
-    assert explored.recovered > 20
+    explored = explore(name, WORKLOADS[name], memory_dir, seed=seed, states_a_moment_max=states_a_moment_max)
+    record_property("crash states", f"{name}, seed {seed}: {explored}")
+    assert explored.recovered > least
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", LONG)
-def test_many_more_crash_states_of_a_long_workload_are_recovered(
-    name: str, memory_dir: Path, record_property: Figures
-) -> None:
-    explored = explore(name, WORKLOADS[name], memory_dir, seed=1, states_a_moment_max=25)
-    record_property("crash states", f"{name}, seed 1: {explored}")
-    assert explored.recovered > 100
+LOSING_TWICE = ("unsynced_appends", "rolls", "truncates", "retention", "compactions", "topics")
 
 
-@pytest.mark.parametrize("name", ["unsynced_appends", "rolls", "truncates", "retention", "compactions", "topics"])
+@pytest.mark.parametrize(
+    ("name", "seed", "count", "states_a_moment_max", "least"),
+    [
+        *((name, 0, 2, 6, 20) for name in LOSING_TWICE),
+        *(pytest.param(name, 2, 8, 12, 50, marks=LONGER) for name in WORKLOADS),
+    ],
+)
 def test_power_lost_again_while_a_crash_state_is_recovered_loses_no_more(
-    name: str, memory_dir: Path, record_property: Figures
+    name: str,
+    seed: int,
+    count: int,
+    states_a_moment_max: int,
+    least: int,
+    memory_dir: Path,
+    record_property: Figures,
 ) -> None:
-    explored = explore_recoveries(name, WORKLOADS[name], memory_dir, count=2, states_a_moment_max=6)
-    record_property("crash states", f"recoveries of {name}: {explored}")
-    assert explored.recovered > 20
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", list(WORKLOADS))
-def test_power_lost_again_while_many_crash_states_are_recovered_loses_no_more(
-    name: str, memory_dir: Path, record_property: Figures
-) -> None:
-    explored = explore_recoveries(name, WORKLOADS[name], memory_dir, count=8, seed=2, states_a_moment_max=12)
-    record_property("crash states", f"recoveries of {name}, seed 2: {explored}")
-    assert explored.recovered > 50
+    explored = explore_recoveries(
+        name, WORKLOADS[name], memory_dir, seed=seed, count=count, states_a_moment_max=states_a_moment_max
+    )
+    record_property("crash states", f"recoveries of {name}, seed {seed}: {explored}")
+    assert explored.recovered > least
 
 
 # ----------------------------------------------------------------------------------------------------------- salvage

@@ -199,13 +199,15 @@ def test_as_many_partitions_as_there_are_threads_are_opened_at_once(
 ) -> None:
     path = crashed(tmp_path / "data", 1, 1, 1, 1)
     together = threading.Barrier(3)
+    met: list[int] = []
 
     def meet(*arguments: Any, **named: Any) -> object:
-        together.wait(20)  # which breaks where the others do not come
+        met.append(together.wait(20))  # which breaks where the others do not come
         return recover(*arguments, **named)
 
     monkeypatch.setattr(owned_log, "recover", meet)
     logstore.open(path, num_recovery_threads_per_data_dir=3).close()
+    assert sorted(met) == [0, 1, 2]
 
 
 def test_many_threads_leave_what_one_leaves(tmp_path: Path) -> None:

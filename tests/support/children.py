@@ -89,9 +89,10 @@ def die() -> NoReturn:
 
 
 def environment() -> dict[str, str]:
-    """In which a program finds the package under test, beside the repository too, and the helpers of this folder."""
+    """In which a program finds the package under test, beside the repository too, and the helpers of this folder. Its
+    own assertions hold: many a test is a program that must end with 0."""
     paths = Path(logstore.__file__).parents[1], Path(__file__).parent
-    return {**os.environ, "PYTHONPATH": ":".join(map(str, paths)), "PYTHONWARNINGS": "error"}
+    return {**os.environ, "PYTHONPATH": ":".join(map(str, paths)), "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": ""}
 
 
 def run_script(name: str, *arguments: object, timeout_s: float, before: tuple[str, ...] = ()) -> str:
