@@ -14,6 +14,7 @@ from logstore.format import checkpoint, filename
 from logstore.format.batch import NO_LEADER_EPOCH, BatchHeader
 from logstore.format.filename import TopicPartition
 from logstore.storage import files
+from logstore.storage.gaps import Gap, behind
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.survey import Kind, PartitionFiles
 from logstore.storage.topics import TopicDescription, Topics
@@ -28,23 +29,20 @@ class LogFacts(NamedTuple):
     closed_offset: int | None = None
     start_offset: int | None = None
     recovery_point: int = 0
-    gaps: tuple[tuple[int, int], ...] = ()
+    gaps: tuple[Gap, ...] = ()
     epochs: LeaderEpochs | None = None
     epochs_end: int = 0
     may_have_holes: bool = True
     gaps_error: str = ""
 
     @property
-    def known_gaps(self) -> Sequence[tuple[int, int]] | None:
+    def known_gaps(self) -> Sequence[Gap] | None:
         """The only offsets that may be missing; None where any may."""
         return None if self.may_have_holes else self.gaps
 
     def behind_gaps(self, offset: int) -> int:
-        """``offset``, or the first one behind the known gaps that begin there."""
-        for first, last in sorted(self.gaps):
-            if first <= offset <= last:
-                offset = last + 1
-        return offset
+        """``offset``, or the first one behind the known gaps that it is in."""
+        return behind(self.gaps, offset)
 
     def right_epoch(self, header: BatchHeader) -> int | None:
         """The leader epoch that the batch must have; None where that is not known."""
@@ -133,7 +131,7 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _read_gaps(directory: Path) -> tuple[tuple[tuple[int, int], ...], str]:
+def _read_gaps(directory: Path) -> tuple[tuple[Gap, ...], str]:
     """The gaps, or none and why."""
     data = _read(directory / filename.OFFSET_GAP_CHECKPOINT)
     try:

@@ -35,12 +35,22 @@ def write_gaps(directory: Path, gaps: Iterable[Gap]) -> None:
     files.write_file(directory / filename.OFFSET_GAP_CHECKPOINT, checkpoint.encode_gaps(sorted(gaps)))
 
 
+def behind(gaps: Iterable[Gap], offset: int) -> int:
+    """``offset``, or the first one that is in no gap behind it, where it is in one."""
+    for first, last in sorted(gaps):
+        if first <= offset <= last:
+            offset = last + 1
+    return offset
+
+
 def is_known_gap(gaps: Iterable[Gap], first: int, last: int) -> bool:
     """Whether the gaps, one or several side by side, hold all offsets from ``first`` to ``last``."""
-    for known_first, known_last in sorted(gaps):
-        if known_first <= first:
-            first = max(first, known_last + 1)
-    return first > last
+    return behind(gaps, first) > last
+
+
+def overlapping(gaps: Iterable[Gap], first: int, last: int) -> list[Gap]:
+    """The gaps that say of any offset from ``first`` to ``last`` that it is lost."""
+    return [gap for gap in gaps if gap[0] <= last and first <= gap[1]]
 
 
 def add_gap(gaps: list[Gap], first: int, last: int) -> None:

@@ -26,6 +26,7 @@ from logstore.format.control_record import control_type
 from logstore.storage import files
 from logstore.storage.facts import LogFacts
 from logstore.storage.findings import Finding, Severity, Tally, damage_finding, unreadable
+from logstore.storage.gaps import overlapping
 from logstore.storage.index_check import IndexCheck, WrongEntry
 from logstore.storage.scan import Damage, LogBatch, scan
 from logstore.storage.survey import KnownFile
@@ -145,10 +146,9 @@ def _check_batch(path: Path, found: LogBatch, place: LogPlace, tally: Tally) -> 
         )
     if (wrong := place.epochs.wrong(header)) is not None:
         yield Finding(path, found.position, f"the batch at offset {header.base_offset} has {wrong}", size=header.size)
-    for first, last in place.facts.gaps:
-        if first <= header.last_offset and header.base_offset <= last:
-            reason = f"it says that offsets {first} to {last} are lost, but {path.name} has {header.base_offset}"
-            yield Finding(path.with_name(filename.OFFSET_GAP_CHECKPOINT), 0, reason)
+    for first, last in overlapping(place.facts.gaps, header.base_offset, header.last_offset):
+        reason = f"it says that offsets {first} to {last} are lost, but {path.name} has {header.base_offset}"
+        yield Finding(path.with_name(filename.OFFSET_GAP_CHECKPOINT), 0, reason)
 
 
 def _holes_note(path: Path, holes: list[tuple[int, int]]) -> Finding:

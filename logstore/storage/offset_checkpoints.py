@@ -40,7 +40,9 @@ class OffsetCheckpoints:
         self._lock = Lock()
         self.recovery_points: Offsets = read_offsets(directory / filename.RECOVERY_POINT_CHECKPOINT)
         self.start_offsets: Offsets = read_offsets(directory / filename.LOG_START_OFFSET_CHECKPOINT)
-        self._stored_cleaner_offsets = _read_cleaner_offsets(directory)
+        self._stored_cleaner_offsets = _read(
+            directory / filename.CLEANER_OFFSET_CHECKPOINT, "compaction may have taken offsets from any log"
+        )
         self.cleaner_offsets: Offsets = (
             _any_cleaned(directory) if self._stored_cleaner_offsets is None else self._stored_cleaner_offsets
         )
@@ -90,24 +92,18 @@ class OffsetCheckpoints:
         files.write_file(self._directory / name, checkpoint.encode_offsets(offsets))
 
 
-def read_offsets(path: Path) -> dict[TopicPartition, int]:
+def read_offsets(path: Path) -> Offsets:
     """A checkpoint file's offsets; none, and a word in the log, where it is damaged: what it says can be had again."""
-    data = files.read_file(path)
-    try:
-        return {} if data is None else checkpoint.decode_offsets(data)
-    except CorruptCheckpoint as error:
-        logger.warning("%s: it is made anew, after a full check of the logs", error.within(str(path)))
-        return {}
+    return _read(path, "it is made anew, after a full check of the logs") or {}
 
 
-def _read_cleaner_offsets(directory: Path) -> Offsets | None:
+def _read(path: Path, consequence: str) -> Offsets | None:
     """None where the file is damaged: it stays as it is, and says so, until what is put in its place is written."""
-    path = directory / filename.CLEANER_OFFSET_CHECKPOINT
     data = files.read_file(path)
     try:
         return {} if data is None else checkpoint.decode_offsets(data)
     except CorruptCheckpoint as error:
-        logger.warning("%s: from any log compaction may have taken offsets", error.within(str(path)))
+        logger.warning("%s: %s", error.within(str(path)), consequence)
         return None
 
 

@@ -39,7 +39,7 @@ from logstore.format.batch import (
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.facts import LogFacts
-from logstore.storage.gaps import Gap, without, write_gaps
+from logstore.storage.gaps import Gap, overlapping, without, write_gaps
 from logstore.storage.log_check import check_records
 from logstore.storage.salvaged import COPY_SIZE, keep_bytes, keep_range
 from logstore.storage.scan import Damage, LogBatch, missing, scan
@@ -157,11 +157,10 @@ class _Planner:
             self._keep(found.position, header.size)
 
     def _take_back_gaps(self, position: int, header: BatchHeader) -> None:
-        for first, last in self.facts.gaps:
-            if first <= header.last_offset and header.base_offset <= last:
-                self.not_lost.append((header.base_offset, header.last_offset))
-                reason = f"offsets {first} to {last} are said to be lost, but {header.base_offset} is there"
-                self.bad.append(BadRange(position, 0, reason, None))
+        for first, last in overlapping(self.facts.gaps, header.base_offset, header.last_offset):
+            self.not_lost.append((header.base_offset, header.last_offset))
+            reason = f"offsets {first} to {last} are said to be lost, but {header.base_offset} is there"
+            self.bad.append(BadRange(position, 0, reason, None))
 
     def _note_damage(self, damage: Damage, next_offset: int) -> None:
         mended = self._mended(damage, next_offset)

@@ -77,18 +77,16 @@ class Segment(SegmentReader):
         entries for them: the caller cuts back."""
         position = self.size
         index_is_due = position > self.unindexed_until
+        is_largest = max_timestamp > self.max_timestamp
+        largest = (max_timestamp, last_offset) if is_largest else (self.max_timestamp, self.max_timestamp_offset)
         if index_is_due:  # before the batch: when that is written nothing more can fail
-            is_largest = max_timestamp > self.max_timestamp
             self.offset_index.store(last_offset, position)
-            self.time_index.store(
-                max(max_timestamp, self.max_timestamp), last_offset if is_largest else self.max_timestamp_offset
-            )
+            self.time_index.store(*largest)
         if size <= _JOIN_SIZE_MAX:
             self.file.write_at(position, b"".join(pieces))
         else:
             self.file.write_pieces_at(position, pieces)
-        if max_timestamp > self.max_timestamp:
-            self.max_timestamp, self.max_timestamp_offset = max_timestamp, last_offset
+        self.max_timestamp, self.max_timestamp_offset = largest
         if index_is_due:
             self.index_batch(last_offset, position)
         self.modified_ms = now_ms
