@@ -1,4 +1,4 @@
-"""Opening the partitions of a data directory: several at a time, those with most to check first.
+"""Opening the partitions of a data directory: those to check several at a time, those with most to check first.
 
 A partition that cannot be opened does not keep the others from it: it is left out. An opening that is killed and
 started again goes on: now and then the logs that have been checked so far are synced, and their recovery points
@@ -60,7 +60,7 @@ class Opening:
         self._open_log = open_log
         self._save_offsets = save_offsets
         self._on_progress = on_progress
-        self._started_s = self._logged_s = time.monotonic()
+        self._started_s = self._logged_s = self._reported_s = time.monotonic()
         self._lock = Lock()
         self._progress = OpeningProgress(0, 0, 0, 0, "", 0.0)
         self._unsaved: list[PartitionLog] = []
@@ -68,7 +68,11 @@ class Opening:
 
     def run(self, partitions: Iterable[tuple[TopicPartition, int]], thread_count: int) -> OpeningProgress:
         """Open all, given with the bytes that must be checked of each. What ends it early, such as a Ctrl-C, waits for
-        the partitions under way, and lets go of all."""
+        the partitions under way, and lets go of all.
+
+        Only checking is worth a thread: it reads and sums in C. Opening a log that is whole is all Python, which two
+        threads do slower than one.
+        """
         due = sorted(partitions, key=lambda item: -item[1])
         self._progress = self._progress._replace(
             partition_count=len(due), unchecked_size=sum(unchecked_size for _, unchecked_size in due)
@@ -76,8 +80,12 @@ class Opening:
         pool = ThreadPoolExecutor(thread_count, thread_name_prefix="logstore-opening")
         opened: list[Future[None]] = []
         try:
-            for item in due:
-                opened.append(pool.submit(self._open, *item))  # noqa: PERF401  # what is begun is known, come what may
+            for key, unchecked_size in due:
+                if unchecked_size:
+                    opened.append(pool.submit(self._open, key, unchecked_size))
+                else:
+                    self._open(key, 0)
+                    self._report_now_and_then()
             pending = set(opened)
             while pending:
                 done, pending = wait(pending, _REPORT_INTERVAL_S, FIRST_EXCEPTION)
@@ -92,8 +100,12 @@ class Opening:
         pool.shutdown()
         return self._progress
 
+    def _report_now_and_then(self) -> None:
+        if time.monotonic() - self._reported_s >= _REPORT_INTERVAL_S:
+            self._report(is_done=False)
+
     def _report(self, is_done: bool) -> None:
-        now_s = time.monotonic()
+        self._reported_s = now_s = time.monotonic()
         with self._lock:
             self._progress = progress = self._progress._replace(elapsed_s=now_s - self._started_s)
         if self._on_progress is not None:
