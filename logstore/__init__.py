@@ -3,6 +3,7 @@
 ``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError.
 """
 
+from logstore.client.embedded.store import Store, open
 from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import *  # noqa: F403
 from logstore.errors import __all__ as _errors
@@ -14,7 +15,7 @@ from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.topics import TopicDescription
-from logstore.store import ReadOnlyStore, Store, open
+from logstore.store import ReadOnlyStore
 
 __all__ = [
     "Appended",

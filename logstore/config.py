@@ -1,197 +1,9 @@
-"""Settings: Kafka's names, one row each: name, type, default, what it does.
+"""The settings of topics, stores and clients: Kafka's names, one row each: name, type, default, what it does."""
 
-A setting is one line of ``TopicConfig`` or ``StoreConfig``; whatever else lists, parses, checks or prints settings
-reads these rows. The field ``retention_ms`` is the setting ``retention.ms``. A config is frozen and has been checked
-when it exists: the constructor is the only validator, and reading a setting is a plain attribute access.
-"""
-
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
 
 from logstore.errors import InvalidSetting
-
-INT_MAX = 2**31 - 1
-LONG_MAX = 2**63 - 1
-
-Value = bool | int | float | str | tuple[str, ...]
-
-
-class Setting(NamedTuple):
-    """One row. ``low`` and ``high`` (inclusive) bound numbers; ``choices``, unless empty, are the words allowed."""
-
-    name: str
-    type: str
-    default: Value
-    doc: str
-    low: float
-    high: float
-    choices: tuple[str, ...]
-
-    @property
-    def field(self) -> str:
-        """The attribute's name: ``retention_ms`` for ``retention.ms``."""
-        return self.name.replace(".", "_")
-
-    @property
-    def accepts(self) -> str:
-        """What a value must be, in words."""
-        words = ", ".join(self.choices)
-        match self.type:
-            case "int":
-                return f"an integer from {self.low} to {self.high}"
-            case "float":
-                return f"a number from {self.low} to {self.high}"
-            case "bool":
-                return "true or false"
-            case "list":
-                return f"a comma-separated list of {words or 'names'}"
-            case _:
-                return f"one of {words}"
-
-    def parse(self, value: object) -> Value:
-        """``value``, text or already typed, as this setting's type; raises InvalidSetting."""
-        parsed = _PARSERS[self.type](value)
-        if parsed is None or not self._allows(parsed):
-            raise InvalidSetting(self.name, value, f"must be {self.accepts}")
-        return parsed
-
-    def _allows(self, value: Value) -> bool:
-        if isinstance(value, int | float):
-            return self.low <= value <= self.high
-        words = (value,) if isinstance(value, str) else value
-        return not self.choices or all(word in self.choices for word in words)
-
-
-def as_text(value: Value) -> str:
-    """``value`` as Kafka writes it; ``Setting.parse`` reads it back."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _parse_int(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", value.strip()):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _parse_float(value: object) -> float | None:
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{0,20}\.?[0-9]{1,20}([eE][+-]?[0-9]{1,3})?", value.strip()):
-        return float(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _parse_bool(value: object) -> bool | None:
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower())
-    return value if isinstance(value, bool) else None
-
-
-def _parse_str(value: object) -> str | None:
-    return value.strip() if isinstance(value, str) else None
-
-
-def _parse_list(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        value = [word.strip() for word in value.split(",")] if value.strip() else []
-    if not isinstance(value, list | tuple):
-        return None
-    # A word that the text form cannot carry would come back from the disk as another one.
-    if not all(isinstance(word, str) and word and word == word.strip() and "," not in word for word in value):
-        return None
-    return tuple(dict.fromkeys(value))
-
-
-_PARSERS: dict[str, Callable[[object], Value | None]] = {
-    "int": _parse_int,
-    "float": _parse_float,
-    "bool": _parse_bool,
-    "string": _parse_str,
-    "list": _parse_list,
-}
-_TYPE_NAMES: dict[type, str] = {int: "int", float: "float", bool: "bool", str: "string", tuple: "list"}
-
-
-def _row(default: Value, doc: str, *, low: float = 0, high: float = LONG_MAX, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field that carries the rest of its row."""
-    kind = _TYPE_NAMES[type(default)]
-    row = {"type": kind, "default": default, "doc": doc, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=row)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Settings:
-    """What ``TopicConfig`` and ``StoreConfig`` share: reading, changing and listing by name."""
-
-    def __post_init__(self) -> None:
-        for row in self.rows():
-            object.__setattr__(self, row.field, row.parse(getattr(self, row.field)))
-        self._check()
-
-    def _check(self) -> None:
-        """Raise InvalidSetting for settings that do not go together."""
-
-    def __repr__(self) -> str:
-        changed = ", ".join(f"{name.replace('.', '_')}={value!r}" for name, value in self.overrides().items())
-        return f"{type(self).__name__}({changed})"
-
-    @classmethod
-    def rows(cls) -> list[Setting]:
-        """Every setting in the order of its declaration, for help texts and documentation."""
-        return list(_rows(cls).values())
-
-    @classmethod
-    def parse(cls, properties: Mapping[str, object]) -> Self:
-        """A config from settings by name; see ``replace``."""
-        return cls().replace(properties)
-
-    def replace(self, changes: Mapping[str, object]) -> Self:
-        """This config with some settings changed.
-
-        Names are Kafka's (``retention.ms``) or Python's (``retention_ms``); values are text or typed; None stands for
-        the default. Raises InvalidSetting, which says what would have been right.
-        """
-        values = {row.field: getattr(self, row.field) for row in self.rows()}
-        changed: set[str] = set()
-        for name, value in changes.items():
-            row = self._find(name, value)
-            if row.field in changed:
-                raise InvalidSetting(name, value, f"is given twice, as {row.name} and as {row.field}; drop one")
-            changed.add(row.field)
-            values[row.field] = row.default if value is None else value
-        return type(self)(**values)
-
-    def items(self) -> list[tuple[str, str]]:
-        """Every setting and its value, as Kafka writes both."""
-        return [(row.name, as_text(getattr(self, row.field))) for row in self.rows()]
-
-    def overrides(self) -> dict[str, str]:
-        """Only what differs from the defaults, as Kafka writes it: what is stored. ``parse`` reads it back."""
-        return {row.name: as_text(value) for row in self.rows() if (value := getattr(self, row.field)) != row.default}
-
-    @classmethod
-    def _find(cls, name: str, value: object) -> Setting:
-        rows = _rows(cls)
-        kafka_name = name if "." in name else name.replace("_", ".")
-        if kafka_name not in rows:
-            closest = get_close_matches(kafka_name[:100], rows, n=1)
-            hint = f"did you mean {closest[0]}?" if closest else f"the settings are {', '.join(rows)}"
-            raise InvalidSetting(name, value, f"there is no such setting; {hint}")
-        return rows[kafka_name]
-
-
-_ROWS: dict[type[Settings], dict[str, Setting]] = {}
-
-
-def _rows(config: type[Settings]) -> dict[str, Setting]:
-    """The rows of ``config`` by name, collected from its fields once."""
-    if config not in _ROWS:
-        rows = (Setting(name=f.name.replace("_", "."), **f.metadata) for f in fields(config))
-        _ROWS[config] = {row.name: row for row in rows}
-    return _ROWS[config]
+from logstore.settings import INT_MAX, LONG_MAX, Settings, as_text, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -199,55 +11,61 @@ class TopicConfig(Settings):
     """The settings of one topic. Names and, unless a doc says otherwise, defaults are Kafka's."""
 
     # ---- segments
-    segment_bytes: int = _row(1 << 30, "a segment is rolled before it grows past this size", low=14, high=INT_MAX)
-    segment_ms: int = _row(604_800_000, "a segment is rolled once it is this old, with or without new records", low=1)
-    segment_index_bytes: int = _row(
+    segment_bytes: int = setting(1 << 30, "a segment is rolled before it grows past this size", low=14, high=INT_MAX)
+    segment_ms: int = setting(
+        604_800_000, "a segment is rolled once it is this old, with or without new records", low=1
+    )
+    segment_index_bytes: int = setting(
         10 << 20, "a segment is rolled when one of its indexes has this size", low=24, high=INT_MAX
     )
-    index_interval_bytes: int = _row(4096, "bytes of log between two entries of the offset index", high=INT_MAX)
-    preallocate: bool = _row(False, "whether the active segment's file has its full size, segment.bytes, at once")
+    index_interval_bytes: int = setting(4096, "bytes of log between two entries of the offset index", high=INT_MAX)
+    preallocate: bool = setting(False, "whether the active segment's file has its full size, segment.bytes, at once")
     # ---- what is kept
-    cleanup_policy: tuple[str, ...] = _row(
+    cleanup_policy: tuple[str, ...] = setting(
         ("delete",),
         "what goes. delete: by retention.ms and retention.bytes; compact: all but the newest record of each key; "
         "delete,compact: both; consumed (not in Kafka): what all of consumed.groups have committed",
         choices=("delete", "compact", "consumed"),
     )
-    retention_ms: int = _row(604_800_000, "with delete: the age at which segments go; -1 for ever", low=-1)
-    retention_bytes: int = _row(-1, "with delete: the oldest segments go while this much is left; -1 no limit", low=-1)
-    consumed_groups: tuple[str, ...] = _row((), "with consumed: the groups that must all have committed a segment")
-    unconsumed_retention_ms: int = _row(
+    retention_ms: int = setting(604_800_000, "with delete: the age at which segments go; -1 for ever", low=-1)
+    retention_bytes: int = setting(
+        -1, "with delete: the oldest segments go while this much is left; -1 no limit", low=-1
+    )
+    consumed_groups: tuple[str, ...] = setting((), "with consumed: the groups that must all have committed a segment")
+    unconsumed_retention_ms: int = setting(
         -1, "with consumed: the age at which segments go even if a group has not committed them; -1 never", low=-1
     )
-    file_delete_delay_ms: int = _row(60_000, "how long a deleted segment's files stay, renamed, for their readers")
+    file_delete_delay_ms: int = setting(60_000, "how long a deleted segment's files stay, renamed, for their readers")
     # ---- compaction
-    delete_retention_ms: int = _row(86_400_000, "how long compaction keeps tombstones, for readers to see the deletion")
-    min_cleanable_dirty_ratio: float = _row(0.5, "compact once this share of the log is not compacted yet", high=1)
-    min_compaction_lag_ms: int = _row(0, "a record is not compacted away before this age")
-    max_compaction_lag_ms: int = _row(LONG_MAX, "a record is compacted at this age whatever the dirty ratio", low=1)
+    delete_retention_ms: int = setting(
+        86_400_000, "how long compaction keeps tombstones, for readers to see the deletion"
+    )
+    min_cleanable_dirty_ratio: float = setting(0.5, "compact once this share of the log is not compacted yet", high=1)
+    min_compaction_lag_ms: int = setting(0, "a record is not compacted away before this age")
+    max_compaction_lag_ms: int = setting(LONG_MAX, "a record is compacted at this age whatever the dirty ratio", low=1)
     # ---- records
-    max_message_bytes: int = _row(
+    max_message_bytes: int = setting(
         1_048_588, "the largest record batch accepted, as it is sent, header included", high=INT_MAX
     )
-    compression_type: str = _row(
+    compression_type: str = setting(
         "producer",
         "how batches are stored; producer: as they were sent",
         choices=("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"),
     )
-    message_timestamp_type: str = _row(
+    message_timestamp_type: str = setting(
         "CreateTime",
         "a record's timestamp is the producer's, or the time of its append",
         choices=("CreateTime", "LogAppendTime"),
     )
-    message_timestamp_before_max_ms: int = _row(
+    message_timestamp_before_max_ms: int = setting(
         LONG_MAX, "with CreateTime: records with a timestamp longer ago than this are refused"
     )
-    message_timestamp_after_max_ms: int = _row(
+    message_timestamp_after_max_ms: int = setting(
         3_600_000, "with CreateTime: records with a timestamp further in the future than this are refused"
     )
     # ---- durability
-    flush_messages: int = _row(LONG_MAX, "fsync after this many records, asked for or not", low=1)
-    flush_ms: int = _row(LONG_MAX, "fsync records that have waited this long, asked for or not")
+    flush_messages: int = setting(LONG_MAX, "fsync after this many records, asked for or not", low=1)
+    flush_ms: int = setting(LONG_MAX, "fsync records that have waited this long, asked for or not")
 
     @property
     def deletes(self) -> bool:
@@ -283,22 +101,144 @@ class TopicConfig(Settings):
 class StoreConfig(Settings):
     """The settings of one data directory, in the process that owns it."""
 
-    log_retention_check_interval_ms: int = _row(300_000, "time between two runs of roll and retention", low=1)
-    log_flush_scheduler_interval_ms: int = _row(
+    log_retention_check_interval_ms: int = setting(300_000, "time between two runs of roll and retention", low=1)
+    log_flush_scheduler_interval_ms: int = setting(
         1_000, "time between two looks for records due by flush.ms (Kafka's default, never, makes flush.ms idle)", low=1
     )
-    log_flush_offset_checkpoint_interval_ms: int = _row(
+    log_flush_offset_checkpoint_interval_ms: int = setting(
         60_000, "time between two writes of the recovery points: what is below needs no check after a crash", low=1
     )
-    log_cleaner_backoff_ms: int = _row(15_000, "how long compaction rests when there is nothing to compact", low=1)
-    log_cleaner_dedupe_buffer_size: int = _row(
+    log_cleaner_backoff_ms: int = setting(15_000, "how long compaction rests when there is nothing to compact", low=1)
+    log_cleaner_dedupe_buffer_size: int = setting(
         134_217_728, "bytes for the map from keys to offsets, which bounds what one compaction covers", low=1024
     )
-    producer_id_expiration_ms: int = _row(
+    producer_id_expiration_ms: int = setting(
         86_400_000, "how long an idle idempotent producer is remembered", low=1, high=INT_MAX
     )
-    num_recovery_threads_per_data_dir: int = _row(2, "threads that recover partitions after a crash", low=1, high=1024)
-    num_partitions: int = _row(1, "partitions of a topic that is created without a count", low=1, high=100_000)
-    max_open_files: int = _row(
+    num_recovery_threads_per_data_dir: int = setting(
+        2, "threads that recover partitions after a crash", low=1, high=1024
+    )
+    # ---- consumer groups
+    offsets_topic_num_partitions: int = setting(
+        1, "partitions of __consumer_offsets when it is created (Kafka: 50)", low=1, high=100_000
+    )
+    offsets_retention_minutes: int = setting(
+        10_080, "how long committed offsets stay once their group has no members", low=1, high=INT_MAX
+    )
+    offsets_retention_check_interval_ms: int = setting(600_000, "time between two looks for offsets that expire", low=1)
+    offset_metadata_max_bytes: int = setting(4096, "the largest text that goes with a committed offset", high=INT_MAX)
+    group_initial_rebalance_delay_ms: int = setting(
+        0, "how long the first rebalance of a new group waits for more members (Kafka: 3000)", high=INT_MAX
+    )
+    group_min_session_timeout_ms: int = setting(
+        6_000, "the shortest session.timeout.ms that a member may ask for", low=1, high=INT_MAX
+    )
+    group_max_session_timeout_ms: int = setting(
+        1_800_000, "the longest session.timeout.ms that a member may ask for", low=1, high=INT_MAX
+    )
+    group_max_size: int = setting(INT_MAX, "most members of a group", low=1, high=INT_MAX)
+    # ---- the rest
+    num_partitions: int = setting(1, "partitions of a topic that is created without a count", low=1, high=100_000)
+    max_open_files: int = setting(
         0, "most segment files and maps kept open; 0: half of the process's soft limit (not in Kafka)", high=INT_MAX
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ProducerConfig(Settings):
+    """The settings of a producer. Names and defaults are Kafka's."""
+
+    acks: str = setting(
+        "all",
+        "what a record's future waits for. all: on the disk (embedded), on all in-sync replicas (a cluster); 1: in the "
+        "page cache, on the leader; 0: nothing",
+        choices=("all", "-1", "1", "0"),
+    )
+    enable_idempotence: bool = setting(True, "no record twice and none out of order, whatever has to be tried again")
+    batch_size: int = setting(16_384, "a batch of a partition is sent when it has this size", high=INT_MAX)
+    linger_ms: int = setting(5, "a batch of a partition is sent when it is this old", high=INT_MAX)
+    buffer_memory: int = setting(33_554_432, "most bytes of records that are not sent yet", low=1)
+    max_block_ms: int = setting(60_000, "how long send waits for room in that memory, before it raises BufferFull")
+    max_request_size: int = setting(1_048_576, "the largest record, before compression", high=INT_MAX)
+    delivery_timeout_ms: int = setting(120_000, "a record that is not stored by then fails", low=1, high=INT_MAX)
+    request_timeout_ms: int = setting(30_000, "with a cluster: how long one request may take", low=1, high=INT_MAX)
+    max_in_flight_requests_per_connection: int = setting(
+        5, "with a cluster: requests under way at a time; above 1, order needs enable.idempotence", low=1, high=INT_MAX
+    )
+    compression_type: str = setting(
+        "none", "how batches are compressed", choices=("none", "gzip", "snappy", "lz4", "zstd")
+    )
+    client_id: str = setting("", "who this is, for logs and, with a cluster, for quotas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ConsumerConfig(Settings):
+    """The settings of a consumer. Names and, unless a doc says otherwise, defaults are Kafka's."""
+
+    auto_offset_reset: str = setting(
+        "latest",
+        "where to begin without a committed offset, or with one that is no longer in the log; none: raise "
+        "NoCommittedOffset",
+        choices=("earliest", "latest", "none"),
+    )
+    enable_auto_commit: bool = setting(True, "commit what the polls before have returned, at a poll and on closing")
+    auto_commit_interval_ms: int = setting(5_000, "time between two automatic commits", high=INT_MAX)
+    isolation_level: str = setting(
+        "read_uncommitted",
+        "read_committed: no record of a transaction that was aborted or is not finished",
+        choices=("read_uncommitted", "read_committed"),
+    )
+    max_poll_records: int = setting(500, "most records that a poll returns", low=1, high=INT_MAX)
+    max_poll_interval_ms: int = setting(
+        300_000, "a member that does not poll for this long loses its partitions", low=1, high=INT_MAX
+    )
+    session_timeout_ms: int = setting(
+        45_000, "a member that is not heard of for this long loses its partitions", low=1, high=INT_MAX
+    )
+    heartbeat_interval_ms: int = setting(3_000, "time between two heartbeats of a member", low=1, high=INT_MAX)
+    group_instance_id: str = setting(
+        "", "makes this a static member: it may come back within session.timeout.ms without a rebalance"
+    )
+    partition_assignment_strategy: tuple[str, ...] = setting(
+        ("range", "cooperative-sticky"),
+        "how partitions are handed out, the best first; all members must have one in common",
+        choices=("range", "roundrobin", "sticky", "cooperative-sticky"),
+    )
+    fetch_max_wait_ms: int = setting(500, "with a cluster: how long a fetch may wait for fetch.min.bytes", high=INT_MAX)
+    fetch_min_bytes: int = setting(1, "with a cluster: a fetch waits until there is this much", high=INT_MAX)
+    fetch_max_bytes: int = setting(52_428_800, "most bytes fetched at a time", low=1, high=INT_MAX)
+    max_partition_fetch_bytes: int = setting(
+        1_048_576, "most bytes fetched of a partition at a time; a larger batch comes alone", low=1, high=INT_MAX
+    )
+    metadata_max_age_ms: int = setting(
+        300_000, "with a cluster: time between two looks for new topics and partitions (embedded: seen at once)", low=1
+    )
+    client_id: str = setting("", "who this is, for group descriptions and logs")
+
+    def _check(self) -> None:
+        if not self.partition_assignment_strategy:
+            raise InvalidSetting("partition.assignment.strategy", "", "must name a strategy, such as range")
+        if self.heartbeat_interval_ms >= self.session_timeout_ms:
+            raise InvalidSetting(
+                "heartbeat.interval.ms",
+                self.heartbeat_interval_ms,
+                f"must be below session.timeout.ms={self.session_timeout_ms}",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class QueueConfig(Settings):
+    """The settings of a queue, kept with it."""
+
+    visibility_timeout_ms: int = setting(
+        30_000,
+        "how long a message that was got, and is neither acked, nacked nor extended, stays with its worker",
+        low=1,
+    )
+    max_deliveries: int = setting(
+        5, "a message that was delivered this often and not acked goes to the dead letters; 0: never", high=INT_MAX
+    )
+    ordered: bool = setting(False, "messages of one key one after the other: the next when the one before is acked")
+    ttl_ms: int = setting(-1, "a message that was not got at this age goes to the dead letters; -1: never", low=-1)
+    max_size: int = setting(0, "put waits, or raises Full, while so many messages are unsettled; 0: no limit")
+    durability: str = setting("fsync", "what put, ack and nack wait for before they return", choices=("fsync", "os"))

@@ -1,13 +1,18 @@
 """Every error that logstore raises on purpose: one tree, each error carrying its facts.
 
 An error's constructor arguments are its facts (also its ``args``, so that errors pickle); the message is made from
-them and names the thing and, where there is one, the remedy. Nothing is imported here, so every layer may raise these.
+them and names the thing and, where there is one, the remedy. Nothing of ours is imported here, so every layer may
+raise these.
 """
 
+import queue
 from typing import Any
 
 __all__ = [
+    "BufferFull",
     "Closed",
+    "ClusterFailure",
+    "ConcurrentUse",
     "CorruptBatch",
     "CorruptCheckpoint",
     "CorruptData",
@@ -17,25 +22,48 @@ __all__ = [
     "DamagedTopic",
     "DataDirLocked",
     "DiskFull",
+    "Empty",
+    "FencedInstance",
     "ForkedProcess",
+    "Full",
+    "GroupFull",
+    "GroupNotEmpty",
+    "IllegalGeneration",
+    "InconsistentProtocol",
     "InvalidArgument",
+    "InvalidGroupId",
     "InvalidRecord",
+    "InvalidSessionTimeout",
     "InvalidSetting",
     "InvalidTimestamp",
     "InvalidTopicName",
     "LogstoreError",
+    "MemberIdRequired",
+    "MissingExtra",
+    "NoCommittedOffset",
     "NotADataDir",
+    "NotAssigned",
+    "NotInFlight",
     "OffsetGap",
+    "OffsetMetadataTooLarge",
     "OffsetOutOfRange",
     "OutOfOrderSequence",
     "PartitionOffline",
+    "PollIntervalExceeded",
     "ProducerFenced",
     "ReadOnly",
+    "RebalanceInProgress",
     "RecordTooLarge",
+    "SerializationFailed",
     "StorageFailure",
+    "SubscribedToTopic",
+    "TimedOut",
     "TopicAlreadyExists",
+    "UnknownGroup",
+    "UnknownMember",
     "UnknownPartition",
     "UnknownTopic",
+    "Unsupported",
     "UnsupportedMagic",
 ]
 
@@ -361,3 +389,315 @@ class PartitionOffline(LogstoreError):
     @property
     def message(self) -> str:
         return f"{self.log} takes no writes since: {self.cause}; close the store and open it again to recover"
+
+
+# ------------------------------------------------------------------------------------------------------------- groups
+
+
+class InvalidGroupId(LogstoreError, ValueError):
+    def __init__(self, group: object, reason: str) -> None:
+        super().__init__(group, reason)
+        self.group, self.reason = group, reason
+
+    @property
+    def message(self) -> str:
+        return f"{str(self.group)[:300]!r} is not a group id: {self.reason}"
+
+
+class UnknownGroup(LogstoreError, LookupError):
+    def __init__(self, group: str) -> None:
+        super().__init__(group)
+        self.group = group
+
+    @property
+    def message(self) -> str:
+        return (
+            f"there is no group {self.group!r}: nothing has joined it or committed for it, or its offsets have expired"
+        )
+
+
+class GroupNotEmpty(LogstoreError):
+    def __init__(self, group: str, member_count: int) -> None:
+        super().__init__(group, member_count)
+        self.group, self.member_count = group, member_count
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} has {self.member_count} members: close them, then do this"
+
+
+class SubscribedToTopic(LogstoreError):
+    """Offsets of a topic that members of the group are subscribed to cannot be deleted."""
+
+    def __init__(self, group: str, topic: str) -> None:
+        super().__init__(group, topic)
+        self.group, self.topic = group, topic
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} is subscribed to topic {self.topic!r}: close its members, then do this"
+
+
+class UnknownMember(LogstoreError, LookupError):
+    """The member never was in the group, has left, or was taken out because its session had expired."""
+
+    def __init__(self, group: str, member_id: str) -> None:
+        super().__init__(group, member_id)
+        self.group, self.member_id = group, member_id
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} has no member {self.member_id!r} (any more); join it again"
+
+
+class IllegalGeneration(LogstoreError):
+    """A member speaks of a generation of the group that is over: its partitions may be another's by now."""
+
+    def __init__(self, group: str, generation: int, current_generation: int) -> None:
+        super().__init__(group, generation, current_generation)
+        self.group, self.generation, self.current_generation = group, generation, current_generation
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} is in generation {self.current_generation}, not {self.generation}; join it again"
+
+
+class RebalanceInProgress(LogstoreError):
+    def __init__(self, group: str) -> None:
+        super().__init__(group)
+        self.group = group
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} is handing out its partitions anew; join again, then go on"
+
+
+class MemberIdRequired(LogstoreError):
+    """A new member is told its id, and joins again with it: one that went away meanwhile leaves nothing behind."""
+
+    def __init__(self, group: str, member_id: str) -> None:
+        super().__init__(group, member_id)
+        self.group, self.member_id = group, member_id
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r}: join again as member {self.member_id!r}"
+
+
+class FencedInstance(LogstoreError):
+    """Another member has come with the same group.instance.id."""
+
+    def __init__(self, group: str, instance_id: str, member_id: str) -> None:
+        super().__init__(group, instance_id, member_id)
+        self.group, self.instance_id, self.member_id = group, instance_id, member_id
+
+    @property
+    def message(self) -> str:
+        return (
+            f"group {self.group!r}: member {self.member_id!r} is not (any more) the instance {self.instance_id!r}; "
+            "give each member a group.instance.id of its own"
+        )
+
+
+class InconsistentProtocol(LogstoreError):
+    """A member supports no assignment strategy that all others of its group support."""
+
+    def __init__(self, group: str, protocols: str) -> None:
+        super().__init__(group, protocols)
+        self.group, self.protocols = group, protocols
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r}: its members have nothing in common with {self.protocols}; agree on a strategy"
+
+
+class InvalidSessionTimeout(LogstoreError, ValueError):
+    def __init__(self, group: str, session_timeout_ms: int, low_ms: int, high_ms: int) -> None:
+        super().__init__(group, session_timeout_ms, low_ms, high_ms)
+        self.group, self.session_timeout_ms, self.low_ms, self.high_ms = group, session_timeout_ms, low_ms, high_ms
+
+    @property
+    def message(self) -> str:
+        return (
+            f"group {self.group!r}: session.timeout.ms={self.session_timeout_ms} must be from {self.low_ms} "
+            f"to {self.high_ms} (group.min.session.timeout.ms, group.max.session.timeout.ms)"
+        )
+
+
+class GroupFull(LogstoreError):
+    def __init__(self, group: str, limit: int) -> None:
+        super().__init__(group, limit)
+        self.group, self.limit = group, limit
+
+    @property
+    def message(self) -> str:
+        return f"group {self.group!r} has its {self.limit} members (setting group.max.size)"
+
+
+class OffsetMetadataTooLarge(LogstoreError, ValueError):
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size, self.limit = size, limit
+
+    @property
+    def message(self) -> str:
+        return (
+            f"the metadata of a committed offset has {self.size} bytes, over {self.limit} (offset.metadata.max.bytes)"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ clients
+
+
+class TimedOut(LogstoreError, TimeoutError):
+    """``what`` did not happen in time."""
+
+    def __init__(self, what: str, timeout_s: float, remedy: str = "") -> None:
+        super().__init__(what, timeout_s, remedy)
+        self.what, self.timeout_s, self.remedy = what, timeout_s, remedy
+
+    @property
+    def message(self) -> str:
+        return f"{self.what}: not within {self.timeout_s:g} s" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class BufferFull(TimedOut):
+    """A producer's memory was full of records that are not stored yet, and stayed so: who sends is faster."""
+
+
+class SerializationFailed(LogstoreError, ValueError):
+    """A serializer or deserializer raised, or gave something else than bytes: ``__cause__`` is what it raised."""
+
+    def __init__(self, what: str, topic: str, reason: str, partition: int = -1, offset: int = -1) -> None:
+        super().__init__(what, topic, reason, partition, offset)
+        self.what, self.topic, self.reason, self.partition, self.offset = what, topic, reason, partition, offset
+
+    @property
+    def message(self) -> str:
+        place = self.topic if self.offset < 0 else f"{self.topic}-{self.partition} at offset {self.offset}"
+        return f"{place}: the {self.what} failed: {self.reason}"
+
+
+class ConcurrentUse(LogstoreError, RuntimeError):
+    """A consumer was used by two threads at a time."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    @property
+    def message(self) -> str:
+        return f"{self.what} is in use by another thread: give each thread its own (only wakeup() may be called by all)"
+
+
+class NotAssigned(LogstoreError, LookupError):
+    """A partition that this consumer does not own (any more)."""
+
+    def __init__(self, topic: str, partition: int, what: str) -> None:
+        super().__init__(topic, partition, what)
+        self.topic, self.partition, self.what = topic, partition, what
+
+    @property
+    def message(self) -> str:
+        return f"cannot {self.what} {self.topic}-{self.partition}: it is not assigned to this consumer"
+
+
+class NoCommittedOffset(LogstoreError, LookupError):
+    """With auto.offset.reset=none: the group has committed no offset of the partition, or one that is gone."""
+
+    def __init__(self, topic: str, partition: int, group: str | None) -> None:
+        super().__init__(topic, partition, group)
+        self.topic, self.partition, self.group = topic, partition, group
+
+    @property
+    def message(self) -> str:
+        return (
+            f"group {self.group!r} has no valid offset for {self.topic}-{self.partition}; seek to one, or set "
+            "auto.offset.reset to earliest or latest"
+        )
+
+
+class PollIntervalExceeded(LogstoreError):
+    """The consumer did not poll for max.poll.interval.ms, and its partitions were given to others."""
+
+    def __init__(self, group: str, max_poll_interval_ms: int) -> None:
+        super().__init__(group, max_poll_interval_ms)
+        self.group, self.max_poll_interval_ms = group, max_poll_interval_ms
+
+    @property
+    def message(self) -> str:
+        return (
+            f"group {self.group!r}: no poll for {self.max_poll_interval_ms} ms, so its partitions went to others; poll "
+            "more often, take fewer records at a time (max.poll.records), or raise max.poll.interval.ms"
+        )
+
+
+class Empty(LogstoreError, queue.Empty):
+    """There was no message to get in the time given."""
+
+    def __init__(self, queue_name: str) -> None:
+        super().__init__(queue_name)
+        self.queue_name = queue_name
+
+    @property
+    def message(self) -> str:
+        return f"queue {self.queue_name!r} has no message ready"
+
+
+class Full(LogstoreError, queue.Full):
+    """The queue held its largest number of messages for the time given."""
+
+    def __init__(self, queue_name: str, max_size: int) -> None:
+        super().__init__(queue_name, max_size)
+        self.queue_name, self.max_size = queue_name, max_size
+
+    @property
+    def message(self) -> str:
+        return f"queue {self.queue_name!r} holds its {self.max_size} messages"
+
+
+class NotInFlight(LogstoreError):
+    """A message is not (any more) in the hands of who speaks of it: settled before, or its visibility timeout is over
+    and it may be another's."""
+
+    def __init__(self, queue_name: str, offset: int, reason: str) -> None:
+        super().__init__(queue_name, offset, reason)
+        self.queue_name, self.offset, self.reason = queue_name, offset, reason
+
+    @property
+    def message(self) -> str:
+        return f"queue {self.queue_name!r}: message {self.offset} is not in your hands: {self.reason}"
+
+
+class MissingExtra(LogstoreError, ImportError):
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(extra, package)
+        self.extra, self.package = extra, package
+
+    @property
+    def message(self) -> str:
+        return f"this needs {self.package}: pip install 'logstore[{self.extra}]'"
+
+
+class Unsupported(LogstoreError, NotImplementedError):
+    """What a backend cannot do honestly: ``remedy`` says what to do there instead."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    @property
+    def message(self) -> str:
+        return f"{self.what} is not supported; {self.remedy}"
+
+
+class ClusterFailure(LogstoreError):
+    """A Kafka cluster, or the way to it, refused: ``code`` is Kafka's name of the error."""
+
+    def __init__(self, what: str, code: str, reason: str, is_retriable: bool = False) -> None:
+        super().__init__(what, code, reason, is_retriable)
+        self.what, self.code, self.reason, self.is_retriable = what, code, reason, is_retriable
+
+    @property
+    def message(self) -> str:
+        return f"{self.what}: {self.code}: {self.reason}"

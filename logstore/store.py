@@ -1,21 +1,19 @@
-"""The store: the topics and partitions of one process. What embedded clients and the command line call."""
+"""The store: the topics, partitions and consumer groups of one process. What embedded clients and the broker call."""
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Self
 
 from logstore.config import StoreConfig
-from logstore.errors import Closed, DamagedTopic, InvalidArgument, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.errors import Closed, DamagedTopic, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
 from logstore.format import filename
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.data_dir import DataDir, caches_for
 from logstore.storage.facts import DirFacts
 from logstore.storage.offset_checkpoints import read_offsets
-from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.recovery import SegmentDamage
@@ -38,7 +36,7 @@ class _Closing(ABC):
         self.close()
 
 
-class Store(_Closing):
+class TopicStore(_Closing):
     """An open data directory, owned by this process until it is closed. Safe to use from many threads."""
 
     def __init__(self, data_dir: DataDir) -> None:
@@ -175,53 +173,3 @@ class ReadOnlyStore(_Closing):
         self._closed = Closed(f"data directory {self.path}")
         self._logs.clear()
         self._caches = Caches()
-
-
-@overload
-def open(
-    path: str | Path = "data",
-    *,
-    read_only: Literal[False] = False,
-    create: bool = True,
-    on_progress: Callable[[OpeningProgress], None] | None = None,
-    **settings: object,
-) -> Store: ...
-@overload
-def open(
-    path: str | Path = "data",
-    *,
-    read_only: Literal[True],
-    create: bool = True,
-    on_progress: Callable[[OpeningProgress], None] | None = None,
-    **settings: object,
-) -> ReadOnlyStore: ...
-def open(
-    path: str | Path = "data",
-    *,
-    read_only: bool = False,
-    create: bool = True,
-    on_progress: Callable[[OpeningProgress], None] | None = None,
-    **settings: object,
-) -> Store | ReadOnlyStore:
-    """Open a data directory; ``create`` makes it where there is none. ``settings`` are those of ``StoreConfig``.
-
-    ``read_only`` takes no lock, creates and changes nothing: for a look beside a live owner, or at Apache Kafka's
-    directories. Else ``on_progress`` is called, in this thread, a few times a second while partitions are opened, and
-    when all are; what it raises ends the opening.
-
-    Raises InvalidArgument, NotADataDir, DataDirLocked, InvalidSetting, StorageFailure.
-    """
-    config = StoreConfig.parse(settings)
-    directory = _checked(path)
-    if read_only:
-        return ReadOnlyStore(directory, config)
-    return Store(DataDir(directory, config, create=create, on_progress=on_progress))
-
-
-def _checked(path: str | Path) -> Path:
-    try:
-        if b"\0" not in os.fsencode(Path(path)):
-            return Path(path)
-    except (TypeError, ValueError):
-        pass
-    raise InvalidArgument("path", path, "it is no path: name the directory by a str or a Path without NUL")

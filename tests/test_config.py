@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logstore.config import LONG_MAX, Setting, Settings, StoreConfig, TopicConfig
+from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import InvalidSetting
+from logstore.settings import LONG_MAX, Setting, Settings
 
 # Apache Kafka's documented defaults of the topic settings, as its DescribeConfigs prints them.
 KAFKA_TOPIC_DEFAULTS = {

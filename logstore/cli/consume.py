@@ -13,11 +13,11 @@ import click
 from logstore.cli.main import DAMAGE_FOUND
 from logstore.cli.options import data_option, json_option
 from logstore.cli.text import json_record, show_headers
+from logstore.client.embedded.store import open as open_store
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
 from logstore.format.record import Record
 from logstore.storage.log_view import LogView
 from logstore.storage.read_only import ReadOnlyLog
-from logstore.store import open as open_store
 
 _LOOK_AGAIN_S = 0.05
 _FIELDS = ("key", "value", "offset", "timestamp", "headers", "partition", "topic")

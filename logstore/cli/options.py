@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from logstore.cli.text import show_size
+from logstore.client.embedded.store import Store
+from logstore.client.embedded.store import open as open_store
 from logstore.errors import NotADataDir
 from logstore.storage.opening import OpeningProgress
-from logstore.store import Store
-from logstore.store import open as open_store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_STEP_SIZE = 1 << 20

@@ -11,13 +11,13 @@ import click
 from logstore.cli.main import WRONG_USE
 from logstore.cli.options import data_option, emit_json, json_option, open_to_write, progress_bar
 from logstore.cli.text import show_partition_count, show_size
+from logstore.client.embedded.store import Store
 from logstore.client.partitioner import partition_for_key
 from logstore.errors import InvalidArgument, InvalidRecord, LogstoreError, RecordTooLarge, UnknownTopic
 from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
 from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
-from logstore.store import Store
 
 _CODECS = [codec.name.lower() for codec in Compression]
 

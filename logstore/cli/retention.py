@@ -6,9 +6,9 @@ import click
 
 from logstore.cli.options import data_option, emit_json, json_option
 from logstore.cli.text import show_size, show_table, show_time
+from logstore.client.embedded.store import open as open_store
 from logstore.storage import retention as rules
 from logstore.storage.owned_log import wall_clock_ms
-from logstore.store import open as open_store
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,9 +9,9 @@ import click
 
 from logstore.cli.options import data_option, emit_json, json_option, open_to_write
 from logstore.cli.text import show_partition_count, show_size, show_table
+from logstore.client.embedded.store import open as open_store
 from logstore.storage.topics import TopicDescription
 from logstore.store import ReadOnlyStore
-from logstore.store import open as open_store
 
 _settings_option: Callable[[Any], Any] = click.option(
     "--set",

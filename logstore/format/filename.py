@@ -44,7 +44,15 @@ TOPIC_NAME_SIZE_MAX = 249  # Kafka's limit: leaves room for "-", five digits of 
 _OFFSET_MAX = 2**63 - 1
 _PARTITION_MAX = 2**31 - 1
 
-TopicPartition = tuple[str, int]
+
+PartitionKey = tuple[str, int]  # topic and number of a partition, as a key of the engine's tables
+
+
+class TopicPartition(NamedTuple):
+    """The same for who calls the engine: a plain tuple of the two is equal to it."""
+
+    topic: str
+    partition: int
 
 
 class FileKind(StrEnum):
@@ -144,7 +152,7 @@ def parse_partition_dir(name: str) -> TopicPartition | None:
         check_topic_name(match[1])
     except InvalidTopicName:
         return None
-    return match[1], int(match[2])
+    return TopicPartition(match[1], int(match[2]))
 
 
 _DELETED_DIR = re.compile(r"[a-zA-Z0-9._-]+[_-][0-9]+\.[0-9a-f]+-delete")

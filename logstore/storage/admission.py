@@ -6,12 +6,13 @@ reader could not read.
 
 import numpy as np
 
-from logstore.config import LONG_MAX, TopicConfig
+from logstore.config import TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, InvalidTimestamp, RecordTooLarge
 from logstore.format.batch import RecordBatch
 from logstore.format.compression import Compression
 from logstore.format.control_record import CONTROL_TYPES, decode_marker
 from logstore.format.rewritten_batch import recompress, restamp
+from logstore.settings import LONG_MAX
 
 _STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
 

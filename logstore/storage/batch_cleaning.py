@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, RecordTooLarge
 from logstore.format.batch import COMPRESSION_MASK, DELETE_HORIZON, NO_TIMESTAMP, BatchHeader, RecordBatch
 from logstore.format.compression import compress
@@ -24,6 +23,7 @@ from logstore.format.record import Buffer
 from logstore.format.record_columns import Int64Array, decode_columns
 from logstore.format.rewritten_batch import reassemble
 from logstore.format.varint import decode_varint, encode_varint
+from logstore.settings import LONG_MAX
 from logstore.storage.offset_map import OffsetMap, digest_keys
 
 BoolArray = npt.NDArray[np.bool_]

@@ -25,12 +25,13 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from logstore.config import LONG_MAX, StoreConfig
+from logstore.config import StoreConfig
 from logstore.errors import CorruptBatch, StorageFailure
 from logstore.format.batch import HEADER_SIZE, NO_PRODUCER_ID, BatchHeader, RecordBatch
 from logstore.format.control_record import control_type
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX, TIME_ENTRY_SIZE
 from logstore.format.record import Buffer
+from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.batch_cleaning import Chunk, Rules, chunks, clean, emptied, note_keys
 from logstore.storage.compaction_plan import plan_log

@@ -6,8 +6,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from logstore.config import LONG_MAX, TopicConfig
+from logstore.config import TopicConfig
 from logstore.format.batch import NO_TIMESTAMP
+from logstore.settings import LONG_MAX
 from logstore.storage.retention import SegmentInfo
 
 if TYPE_CHECKING:

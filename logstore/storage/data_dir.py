@@ -31,7 +31,7 @@ from logstore.errors import (
     UnknownTopic,
 )
 from logstore.format import filename
-from logstore.format.filename import TopicPartition
+from logstore.format.filename import PartitionKey
 from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
@@ -69,8 +69,10 @@ class DataDir:
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
         self._lock = threading.RLock()
+        self.topic_listeners: list[Callable[[str], None]] = []
+        """Called, in the thread that did it, with the name of a topic that was created, altered or deleted."""
         self._closed: LogstoreError | None = None
-        self._logs: dict[TopicPartition, PartitionLog] = {}
+        self._logs: dict[PartitionKey, PartitionLog] = {}
         self._topics: dict[str, TopicDescription] = {}
         prepare(path, create)
         self._lock_file = take_lock(path)
@@ -134,10 +136,10 @@ class DataDir:
         except LogstoreError as error:
             logger.warning("%s: the recovery points of damaged logs are not recorded yet: %s", self.path, error)
 
-    def _partitions(self) -> Iterator[TopicPartition]:
+    def _partitions(self) -> Iterator[PartitionKey]:
         return ((topic.name, number) for topic in self._topics.values() for number in range(topic.partitions))
 
-    def _unchecked_size(self, key: TopicPartition) -> int:
+    def _unchecked_size(self, key: PartitionKey) -> int:
         directory = self.path / filename.partition_dir(*key)
         return unchecked_size(directory, self.checkpoints.recovery_points.get(key, 0), self._caches)
 
@@ -145,12 +147,12 @@ class DataDir:
         """At least: of a topic whose settings cannot be read, it is not known."""
         return sum(topic.partitions for topic in self._topics.values()) + len(self._registry.damaged)
 
-    def _exists(self, key: TopicPartition) -> bool:
+    def _exists(self, key: PartitionKey) -> bool:
         """Whether there is such a partition, open or not; of a topic whose settings cannot be read, there may be."""
         topic = self._topics.get(key[0])
         return key[1] < topic.partitions if topic is not None else key[0] in self._registry.damaged
 
-    def _open_log(self, key: TopicPartition) -> PartitionLog:
+    def _open_log(self, key: PartitionKey) -> PartitionLog:
         directory = self.path / filename.partition_dir(*key)
         files.make_dir(directory)
         return PartitionLog(
@@ -197,7 +199,8 @@ class DataDir:
             topic = self._registry.create(name, count, config)
             self._topics[name] = topic
             self._open_partitions(topic)
-            return topic
+        self._tell_of_topic(name)
+        return topic
 
     def alter_topic(
         self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
@@ -216,7 +219,12 @@ class DataDir:
                 if log_topic == name:
                     log.config = topic.config
             self._open_partitions(topic, before.partitions)
-            return topic
+        self._tell_of_topic(name)
+        return topic
+
+    def _tell_of_topic(self, name: str) -> None:
+        for listener in list(self.topic_listeners):
+            listener(name)
 
     def delete_topic(self, name: str) -> None:
         """Take a topic away at once; its files follow after ``file.delete.delay.ms``.
@@ -234,6 +242,7 @@ class DataDir:
             delay_ms = topic.config.file_delete_delay_ms
             self._going += [(self.now_ms(), delay_ms, path) for path in self._registry.finish_delete(name)]
             self.checkpoints.forget(name)
+        self._tell_of_topic(name)
 
     def _open_partitions(self, topic: TopicDescription, first: int = 0) -> None:
         """Of a topic that is there by now, whether they can be opened or not."""
@@ -258,7 +267,7 @@ class DataDir:
                 self._logs[key] = self._open_log(key)
             return self._logs[key]
 
-    def logs(self) -> list[tuple[TopicPartition, PartitionLog]]:
+    def logs(self) -> list[tuple[PartitionKey, PartitionLog]]:
         """All partitions, by topic and number."""
         with self._lock:
             return sorted(self._logs.items(), key=lambda item: item[0])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from logstore.errors import CorruptData, LogstoreError, StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.format.batch import NO_LEADER_EPOCH, BatchHeader
-from logstore.format.filename import TopicPartition
+from logstore.format.filename import PartitionKey
 from logstore.storage import files
 from logstore.storage.gaps import Gap, behind
 from logstore.storage.leader_epochs import LeaderEpochs
@@ -95,7 +95,7 @@ class DirFacts:
             gaps_error,
         )
 
-    def may_have_holes(self, key: TopicPartition) -> bool:
+    def may_have_holes(self, key: PartitionKey) -> bool:
         """Whether compaction may have taken offsets away: of other directories than ours, and where what was compacted
         cannot be read, it may."""
         topic = self._topics.get(key[0])
@@ -107,7 +107,7 @@ class DirFacts:
     def _exists(self, name: str) -> bool:
         return self._data_dir is not None and files.exists(self._data_dir / name)
 
-    def _offsets(self, name: str) -> Mapping[TopicPartition, int] | None:
+    def _offsets(self, name: str) -> Mapping[PartitionKey, int] | None:
         """None where the file is missing, or cannot be read."""
         if self._data_dir is None:
             return None

@@ -9,10 +9,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
 from logstore.format.batch import BatchHeader, RecordBatch
 from logstore.format.record import Record
+from logstore.settings import LONG_MAX
 from logstore.storage.arguments import as_integer
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.retention import SegmentInfo

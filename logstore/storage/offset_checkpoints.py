@@ -15,13 +15,13 @@ from threading import Lock
 
 from logstore.errors import CorruptCheckpoint
 from logstore.format import checkpoint, filename
-from logstore.format.filename import TopicPartition
+from logstore.format.filename import PartitionKey
 from logstore.storage import files
 from logstore.storage.partition import PartitionLog
 
 logger = logging.getLogger("logstore.storage")
 
-Offsets = Mapping[TopicPartition, int]
+Offsets = Mapping[PartitionKey, int]
 
 
 class OffsetCheckpoints:
@@ -31,7 +31,7 @@ class OffsetCheckpoints:
     """
 
     def __init__(
-        self, directory: Path, logs: Mapping[TopicPartition, PartitionLog], exists: Callable[[TopicPartition], bool]
+        self, directory: Path, logs: Mapping[PartitionKey, PartitionLog], exists: Callable[[PartitionKey], bool]
     ) -> None:
         self._directory = directory
         self._logs = logs
@@ -64,7 +64,7 @@ class OffsetCheckpoints:
             cleaned = {key: min(offset, cut.get(key, offset)) for key, offset in self.cleaner_offsets.items()}
             self._store_cleaner_offsets(cleaned)
 
-    def save_cleaner_offset(self, key: TopicPartition, offset: int) -> None:
+    def save_cleaner_offset(self, key: PartitionKey, offset: int) -> None:
         """Record up to where a log has been compacted. Raises StorageFailure."""
         with self._lock:
             self._store_cleaner_offsets({**self.cleaner_offsets, key: offset})
@@ -79,7 +79,7 @@ class OffsetCheckpoints:
                 {key: offset for key, offset in self.cleaner_offsets.items() if key[0] != topic}
             )
 
-    def _of_unopened(self, offsets: Offsets, logs: Mapping[TopicPartition, PartitionLog]) -> Offsets:
+    def _of_unopened(self, offsets: Offsets, logs: Mapping[PartitionKey, PartitionLog]) -> Offsets:
         """What was read of partitions that there are and that could not be opened."""
         return {key: offset for key, offset in offsets.items() if key not in logs and self._exists(key)}
 

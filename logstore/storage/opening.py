@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from logstore.errors import Closed, CorruptIndex, LogstoreError, StorageFailure
 from logstore.format import filename
-from logstore.format.filename import TopicPartition
+from logstore.format.filename import PartitionKey
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.partition import PartitionLog
@@ -51,8 +51,8 @@ class Opening:
 
     def __init__(
         self,
-        logs: dict[TopicPartition, PartitionLog],
-        open_log: Callable[[TopicPartition], PartitionLog],
+        logs: dict[PartitionKey, PartitionLog],
+        open_log: Callable[[PartitionKey], PartitionLog],
         save_offsets: Callable[[], None],
         on_progress: Callable[[OpeningProgress], None] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Opening:
         self._unsaved: list[PartitionLog] = []
         self._unsaved_size = 0
 
-    def run(self, partitions: Iterable[tuple[TopicPartition, int]], thread_count: int) -> OpeningProgress:
+    def run(self, partitions: Iterable[tuple[PartitionKey, int]], thread_count: int) -> OpeningProgress:
         """Open all, given with the bytes that must be checked of each. What ends it early, such as a Ctrl-C, waits for
         the partitions under way, and lets go of all.
 
@@ -118,7 +118,7 @@ class Opening:
                 *(progress.elapsed_s, progress.name),
             )
 
-    def _open(self, key: TopicPartition, unchecked_size: int) -> None:
+    def _open(self, key: PartitionKey, unchecked_size: int) -> None:
         with self._lock:
             self._progress = self._progress._replace(name=filename.partition_dir(*key))
         log = try_to_open(self._logs, self._open_log, key)
@@ -163,7 +163,7 @@ def _end(pool: ThreadPoolExecutor, futures: Iterable[Future[None]]) -> None:
 
 
 def try_to_open(
-    logs: dict[TopicPartition, PartitionLog], open_log: Callable[[TopicPartition], PartitionLog], key: TopicPartition
+    logs: dict[PartitionKey, PartitionLog], open_log: Callable[[PartitionKey], PartitionLog], key: PartitionKey
 ) -> PartitionLog | None:
     """The log, now one of ``logs``; None, and a word in the log, where it cannot be opened."""
     try:

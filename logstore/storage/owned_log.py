@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock, RLock
 
-from logstore.config import LONG_MAX, TopicConfig
+from logstore.config import TopicConfig
 from logstore.errors import Closed, LogstoreError, PartitionOffline, StorageFailure, UnknownTopic
+from logstore.settings import LONG_MAX
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
 from logstore.storage.cache import Caches

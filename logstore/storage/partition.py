@@ -7,8 +7,8 @@ what was gone.
 
 from collections.abc import Mapping, Sequence
 
-from logstore.config import LONG_MAX
 from logstore.errors import ForkedProcess, OffsetOutOfRange
+from logstore.settings import LONG_MAX
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
 from logstore.storage.gaps import without, write_gaps

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from logstore.config import LONG_MAX
 from logstore.errors import CorruptCheckpoint, CorruptData
 from logstore.format import checkpoint, filename
 from logstore.format.filename import FileKind, SegmentFile
+from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.cutting import cut_rest, cut_segments, cut_tail

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from logstore.config import LONG_MAX
 from logstore.errors import CorruptIndex, DiskFull, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import NO_TIMESTAMP
+from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.segment_reader import SegmentReader

@@ -14,11 +14,11 @@ from struct import Struct
 from threading import RLock
 from typing import NamedTuple
 
-from logstore.config import LONG_MAX
 from logstore.errors import CorruptBatch, CorruptData, CorruptIndex, DamagedLog, StorageFailure
 from logstore.format import filename
 from logstore.format.batch import FRAME_SIZE, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, RecordBatch, batches, read_header
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX
+from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches, Columns
 from logstore.storage.file_slice import FileSlice

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from logstore.config import LONG_MAX
 from logstore.errors import LogstoreError
+from logstore.settings import LONG_MAX
 from logstore.storage.compaction import compact_if_due
 from logstore.storage.compaction_plan import plan_log
 from logstore.storage.partition import PartitionLog

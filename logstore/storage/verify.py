@@ -18,10 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from logstore.config import INT_MAX
 from logstore.errors import CorruptData, CorruptIndex, StorageFailure
 from logstore.format import filename
-from logstore.format.filename import FileKind, TopicPartition
+from logstore.format.filename import FileKind, PartitionKey
+from logstore.settings import INT_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.facts import DirFacts, LogFacts
@@ -92,9 +92,9 @@ class _Limit(NamedTuple):
     offset: int
 
 
-def _limits(data_dir: Path, facts: DirFacts) -> dict[TopicPartition, list[_Limit]]:
+def _limits(data_dir: Path, facts: DirFacts) -> dict[PartitionKey, list[_Limit]]:
     """What checkpoints say, by partition."""
-    limits: dict[TopicPartition, list[_Limit]] = {}
+    limits: dict[PartitionKey, list[_Limit]] = {}
     for name, what, offsets in (
         (filename.RECOVERY_POINT_CHECKPOINT, "recovery point", facts.recovery_points),
         (filename.LOG_START_OFFSET_CHECKPOINT, "log start offset", facts.start_offsets),

@@ -9,8 +9,8 @@ import pytest
 import logstore
 from clients import Crew
 from history import Anomaly, Entry, History, Kind, explain
+from logstore.client.embedded.store import Store
 from logstore.errors import UnknownTopic
-from logstore.store import Store
 from promises import check_verified
 
 # ---------------------------------------------------------------------------------------------- what the judge is worth

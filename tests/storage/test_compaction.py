@@ -12,7 +12,7 @@ from aiokafka.record import MemoryRecords as AioKafkaRecords  # type: ignore[imp
 from kafka.record import MemoryRecords as KafkaPythonRecords  # type: ignore[import-untyped]
 
 from kafka_oracle import KafkaOracle
-from logstore.config import LONG_MAX, StoreConfig, TopicConfig
+from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import Closed, DiskFull, PartitionOffline
 from logstore.format.batch import (
     CONTROL,
@@ -28,6 +28,7 @@ from logstore.format.checksum import crc32c
 from logstore.format.compression import Compression
 from logstore.format.control_record import encode_marker
 from logstore.format.record import Record
+from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.compaction import CompactionResult, compact, compact_if_due
 from logstore.storage.compaction_plan import Plan, plan, plan_log

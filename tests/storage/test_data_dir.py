@@ -476,3 +476,12 @@ def test_the_lock_file_of_another_program_is_taken_and_not_written(
         take_lock(tmp_path)
     lock.close()
     assert (tmp_path / filename.LOCK).read_bytes() == (owner or b"process %d\n" % os.getpid())
+
+
+def test_whoever_listens_is_told_of_topics_that_come_change_and_go(data_dir: DataDir):
+    told: list[str] = []
+    data_dir.topic_listeners.append(told.append)
+    data_dir.create_topic("orders")
+    data_dir.alter_topic("orders", partitions=2)
+    data_dir.delete_topic("orders")
+    assert told == ["orders"] * 3

@@ -4,7 +4,7 @@ from itertools import combinations_with_replacement
 
 import pytest
 
-from logstore.config import LONG_MAX
+from logstore.settings import LONG_MAX
 from logstore.storage.gaps import Gap, add_gap, is_known_gap, keep_end, without
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from logstore.config import LONG_MAX, TopicConfig
+from logstore.config import TopicConfig
+from logstore.settings import LONG_MAX
 from logstore.storage.retention import (
     Explanation,
     Reason,

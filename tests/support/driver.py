@@ -19,7 +19,7 @@ from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
 
-TopicPartition = tuple[str, int]
+PartitionKey = tuple[str, int]
 
 
 class TopicState(NamedTuple):
@@ -37,13 +37,13 @@ class TopicState(NamedTuple):
 class Attempted(NamedTuple):
     """A batch that is about to be appended; its values are like no other batch's."""
 
-    partition: TopicPartition
+    partition: PartitionKey
     values: Sequence[bytes]
     key: bytes | None
 
 
 class Acknowledged(NamedTuple):
-    partition: TopicPartition
+    partition: PartitionKey
     base_offset: int
     values: Sequence[bytes]
     key: bytes | None
@@ -53,40 +53,40 @@ class Acknowledged(NamedTuple):
 class Synced(NamedTuple):
     """All below is on the disk."""
 
-    partition: TopicPartition
+    partition: PartitionKey
     end_offset: int
 
 
 class Cutting(NamedTuple):
     """Records from here on are about to go; until ``Cut`` they may be there or not."""
 
-    partition: TopicPartition
+    partition: PartitionKey
     offset: int
 
 
 class Cut(NamedTuple):
-    partition: TopicPartition
+    partition: PartitionKey
     end_offset: int
 
 
 class Leaving(NamedTuple):
     """Records before this offset may go from now on."""
 
-    partition: TopicPartition
+    partition: PartitionKey
     offset: int
 
 
 class Left(NamedTuple):
     """The log starts here, or later, for good."""
 
-    partition: TopicPartition
+    partition: PartitionKey
     start_offset: int
 
 
 class Compacting(NamedTuple):
     """From now on records that have a later one of their key may be missing."""
 
-    partition: TopicPartition
+    partition: PartitionKey
 
 
 class Changing(NamedTuple):
@@ -182,7 +182,7 @@ class Driver:
         self,
         count: int = 1,
         *,
-        partition: TopicPartition = ("t", 0),
+        partition: PartitionKey = ("t", 0),
         size: int = 0,
         key: bytes | None = None,
         fsync: bool = False,

@@ -16,8 +16,8 @@ from driver import (
     Event,
     Leaving,
     Left,
+    PartitionKey,
     Synced,
-    TopicPartition,
     TopicState,
 )
 from log_tools import Clock
@@ -110,7 +110,7 @@ class LogPromise:
 class Promises:
     """Of a whole directory. A topic may be in any of its ``states``; None: it need not be there."""
 
-    logs: dict[TopicPartition, LogPromise] = field(default_factory=dict)
+    logs: dict[PartitionKey, LogPromise] = field(default_factory=dict)
     states: dict[str, list[TopicState | None]] = field(default_factory=dict)
 
     @classmethod

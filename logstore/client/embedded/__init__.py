@@ -1,0 +1,1 @@
+"""Producer and consumer of a data directory that this process owns."""

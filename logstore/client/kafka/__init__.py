@@ -1,0 +1,1 @@
+"""The same producer and consumer on a Kafka cluster, through librdkafka."""
