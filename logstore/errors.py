@@ -315,7 +315,7 @@ class CorruptSnapshot(CorruptData):
 
 
 class OffsetGap(LogstoreError):
-    """Records were lost to damage here, and ``salvage`` moved the bytes aside. Go on at ``last_offset + 1``."""
+    """Records were lost here: ``salvage`` moved damaged bytes aside, or files are missing. Go on at ``last_offset + 1``."""
 
     def __init__(self, log: str, first_offset: int, last_offset: int) -> None:
         super().__init__(log, first_offset, last_offset)
@@ -324,7 +324,7 @@ class OffsetGap(LogstoreError):
     @property
     def message(self) -> str:
         return (
-            f"{self.log}: offsets {self.first_offset} to {self.last_offset} were lost to damage and salvaged around; "
+            f"{self.log}: offsets {self.first_offset} to {self.last_offset} were lost to damage; "
             f"go on at {self.last_offset + 1}"
         )
 

@@ -131,7 +131,7 @@ def _small_lines(kind: Kind, value: Any) -> Iterable[str]:
         case Kind.EPOCHS:
             return [f"epoch {epoch} from offset {start}" for epoch, start in value]
         case Kind.GAPS:
-            return [f"offsets {first} to {last} were lost, and salvaged around" for first, last in value]
+            return [f"offsets {first} to {last} were lost" for first, last in value]
         case Kind.CLEAN_SHUTDOWN:
             return [f"broker epoch {value}"]
         case Kind.TXN_INDEX | Kind.SNAPSHOT:

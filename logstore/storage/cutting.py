@@ -46,6 +46,20 @@ def cut_segments(directory: Path, segments: Sequence[Segment], reason: str) -> N
         files.sync_dir(directory)
 
 
+def drop_empty_tail(segments: list[Segment], end_offset: int) -> int:
+    """Drop empty segments that do not begin where the log ends: a roll came to the disk, what was before it did not.
+
+    Returns the end offset: an empty log keeps the start of its first segment.
+    """
+    while len(segments) > 1 and not segments[-1].size and segments[-1].base_offset != end_offset:
+        gone = segments.pop()
+        gone.forget()
+        remove_segment_files(gone.directory, gone.base_offset)
+    if segments and not any(segment.size for segment in segments):
+        return segments[-1].base_offset
+    return end_offset
+
+
 def _truncate(segment: Segment, position: int) -> None:
     segment.size = position
     segment.forget_damage_from(position)

@@ -35,6 +35,7 @@ from logstore.format.filename import PartitionKey
 from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
+from logstore.storage.checked import ignore
 from logstore.storage.offset_checkpoints import OffsetCheckpoints
 from logstore.storage.opening import Opening, OpeningProgress, try_to_open, unchecked_size
 from logstore.storage.owned_log import wall_clock_ms
@@ -152,18 +153,22 @@ class DataDir:
         topic = self._topics.get(key[0])
         return key[1] < topic.partitions if topic is not None else key[0] in self._registry.damaged
 
-    def _open_log(self, key: PartitionKey) -> PartitionLog:
+    def _open_log(self, key: PartitionKey, on_checked: Callable[[int], None] = ignore) -> PartitionLog:
         directory = self.path / filename.partition_dir(*key)
         files.make_dir(directory)
+        is_clean = self.was_clean and key in self.checkpoints.recovery_points
         return PartitionLog(
             directory,
             self._topics[key[0]].config,
             caches=self._caches,
             log_start_offset=self.checkpoints.start_offsets.get(key, 0),
             recovery_point=self.checkpoints.recovery_points.get(key, 0),
-            is_clean=self.was_clean and key in self.checkpoints.recovery_points,
+            is_clean=is_clean,
+            is_start_known=is_clean and self.checkpoints.are_starts_known,
             was_compacted=key in self.checkpoints.cleaner_offsets,
             has_lost_power=key in self._doubtful,
+            on_checked=on_checked,
+            on_synced=lambda offset: self.checkpoints.save_recovery_point(key, offset),
             now_ms=self.now_ms,
             save_recovery_point=self.checkpoints.save,
         )
@@ -189,7 +194,7 @@ class DataDir:
     ) -> TopicDescription:
         """Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure."""
         with self._lock:
-            self._check_open()
+            self.check_open()
             count = self.config.num_partitions if partitions is None else partitions
             config = TopicConfig.parse(settings or {})
             self._registry.check_new(name, count)
@@ -211,7 +216,7 @@ class DataDir:
         """
         _check_settings({} if settings is None else settings)
         with self._lock:
-            self._check_open()
+            self.check_open()
             before = self.topic(name)
             topic = self._registry.alter(before, settings or {}, partitions)
             self._topics[name] = topic
@@ -232,7 +237,7 @@ class DataDir:
         Raises UnknownTopic, DamagedTopic, StorageFailure.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             topic = self.topic(name)
             self._registry.begin_delete(name)
             del self._topics[name]
@@ -258,7 +263,7 @@ class DataDir:
             if log is not None:
                 return log
         with self._lock:
-            self._check_open()
+            self.check_open()
             description = self.topic(topic)
             if type(partition) is not int or not 0 <= partition < description.partitions:
                 raise UnknownPartition(topic, partition, description.partitions)
@@ -340,7 +345,8 @@ class DataDir:
         """Whether upkeep is to come to an end."""
         return self._upkeep.stopped.is_set()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises Closed; in a child of the owner, ForkedProcess."""
         if self._closed is not None:
             raise self._closed
 

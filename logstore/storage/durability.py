@@ -13,15 +13,18 @@ class Durability(StrEnum):
 
     OS = "os"  # in the page cache: the end of this process, also by SIGKILL
     FSYNC = "fsync"  # on the disk: the end of power
+    REPLICATED = "replicated"  # with a cluster, on all in-sync replicas: the end of one; no level of a directory
 
     @classmethod
     def parse(cls, level: object) -> "Durability":
-        """The level of this name. Raises InvalidArgument."""
-        try:
-            return cls(str(level))
-        except ValueError:
-            raise InvalidArgument("durability", level, f"it is one of {', '.join(cls)}") from None
+        """The level of this name that an append to a directory may ask for. Raises InvalidArgument."""
+        for known in LOCAL_LEVELS:
+            if level == known:
+                return known
+        raise InvalidArgument("durability", level, f"it is one of {', '.join(LOCAL_LEVELS)}")
 
+
+LOCAL_LEVELS = (Durability.OS, Durability.FSYNC)
 
 _PATIENCE_S = 1.0  # after that a follower sees to it that somebody leads
 

@@ -59,6 +59,22 @@ def add_gap(gaps: list[Gap], first: int, last: int) -> None:
         gaps.append((first, last))
 
 
+def start_of(gaps: Iterable[Gap], start_offset: int, first_offset: int) -> int:
+    """Where a log starts whose first segment begins with ``first_offset``: at its recorded ``start_offset``, or with
+    that segment, where retention took what was before it. What was lost before it is still the log's to report."""
+    is_lost = start_offset < first_offset and is_known_gap(gaps, start_offset, first_offset - 1)
+    return start_offset if is_lost else max(start_offset, first_offset)
+
+
+def keep_start(directory: Path, gaps: list[Gap], start_offset: int, first_offset: int) -> None:
+    """A log that was closed with offsets from ``start_offset`` on, and now begins with ``first_offset``, has lost those
+    between: from now on, reads say so. Raises StorageFailure."""
+    if start_offset < first_offset and not is_known_gap(gaps, start_offset, first_offset - 1):
+        logger.error("%s: offsets %d to %d are missing", directory, start_offset, first_offset - 1)
+        gaps.append((start_offset, first_offset - 1))
+        write_gaps(directory, gaps)
+
+
 def keep_end(end_offset: int, recovery_point: int, gaps: list[Gap]) -> int:
     """Offsets that were given once, below the recovery point or in a gap, are not given again: where the log ends
     before it, what is missing is a gap, and reads say so."""

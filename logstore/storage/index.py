@@ -141,6 +141,11 @@ class SparseIndex(ABC):
             self._held = self._decode(memoryview(b""))
         self._read_only = True
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether all entries of an index that does not grow are in its file, and none in memory only."""
+        return self._held is None
+
     def replace(self, columns: Columns) -> None:
         """Put a whole new index in the place of this one, which does not grow."""
         self._caches.discard(self)

@@ -22,6 +22,7 @@ from logstore.storage.partition import PartitionLog
 logger = logging.getLogger("logstore.storage")
 
 Offsets = Mapping[PartitionKey, int]
+_MADE_ANEW = "it is made anew, after a full check of the logs"
 
 
 class OffsetCheckpoints:
@@ -39,7 +40,11 @@ class OffsetCheckpoints:
         # Taken last: a log that is being cut saves under its own lock, and asks for nothing else.
         self._lock = Lock()
         self.recovery_points: Offsets = read_offsets(directory / filename.RECOVERY_POINT_CHECKPOINT)
-        self.start_offsets: Offsets = read_offsets(directory / filename.LOG_START_OFFSET_CHECKPOINT)
+        start_path = directory / filename.LOG_START_OFFSET_CHECKPOINT
+        stored_start_offsets = _read(start_path, _MADE_ANEW)
+        self.start_offsets: Offsets = stored_start_offsets or {}
+        # Of logs that the file does not name, too: they start at 0.
+        self.are_starts_known = stored_start_offsets is not None and files.exists(start_path)
         self._stored_cleaner_offsets = _read(
             directory / filename.CLEANER_OFFSET_CHECKPOINT, "compaction may have taken offsets from any log"
         )
@@ -63,6 +68,13 @@ class OffsetCheckpoints:
             cut = {key: log.cut_offset for key, log in logs.items()}
             cleaned = {key: min(offset, cut.get(key, offset)) for key, offset in self.cleaner_offsets.items()}
             self._store_cleaner_offsets(cleaned)
+
+    def save_recovery_point(self, key: PartitionKey, offset: int) -> None:
+        """Record up to where a log that is still being opened is known to be whole. Raises StorageFailure."""
+        with self._lock:
+            recovery_points = {**self.recovery_points, key: offset}
+            self._write(filename.RECOVERY_POINT_CHECKPOINT, recovery_points)
+            self.recovery_points = recovery_points
 
     def save_cleaner_offset(self, key: PartitionKey, offset: int) -> None:
         """Record up to where a log has been compacted. Raises StorageFailure."""
@@ -94,7 +106,7 @@ class OffsetCheckpoints:
 
 def read_offsets(path: Path) -> Offsets:
     """A checkpoint file's offsets; none, and a word in the log, where it is damaged: what it says can be had again."""
-    return _read(path, "it is made anew, after a full check of the logs") or {}
+    return _read(path, _MADE_ANEW) or {}
 
 
 def _read(path: Path, consequence: str) -> Offsets | None:

@@ -2,7 +2,8 @@
 
 A partition that cannot be opened does not keep the others from it: it is left out. An opening that is killed and
 started again goes on: now and then the logs that have been checked so far are synced, and their recovery points
-recorded, while the others are still being checked. How far it is, is told to ``on_progress`` and to the log.
+recorded, while the others are still being checked; within a large one its own recovery does so (see ``checked``). How
+far it is, is told to ``on_progress`` and to the log.
 """
 
 import logging
@@ -33,8 +34,8 @@ _LOOKED_UP_SIZE_MIN = 1 << 20  # a smaller segment is counted whole, without a l
 
 class OpeningProgress(NamedTuple):
     """How far an opening is. Of a log that was not closed cleanly what lies behind its recovery point is checked:
-    ``checked_size`` of ``unchecked_size`` bytes so far, counted when a partition is done. ``name`` is the directory of
-    the partition that was begun last."""
+    ``checked_size`` of ``unchecked_size`` bytes so far, counted every few MiB. ``name`` is the directory of the
+    partition that was begun last."""
 
     opened_count: int
     partition_count: int
@@ -45,14 +46,14 @@ class OpeningProgress(NamedTuple):
 
 
 class Opening:
-    """One opening. ``logs`` is filled as partitions are opened, by ``open_log``; ``save_offsets`` records the recovery
-    points of those. ``on_progress`` is called in the thread that calls ``run``, a few times a second and at the end;
-    what it raises ends the opening."""
+    """One opening. ``logs`` is filled as partitions are opened, by ``open_log``, which tells meanwhile of the bytes
+    that have been checked; ``save_offsets`` records the recovery points of those. ``on_progress`` is called in the
+    thread that calls ``run``, a few times a second and at the end; what it raises ends the opening."""
 
     def __init__(
         self,
         logs: dict[PartitionKey, PartitionLog],
-        open_log: Callable[[PartitionKey], PartitionLog],
+        open_log: Callable[[PartitionKey, Callable[[int], None]], PartitionLog],
         save_offsets: Callable[[], None],
         on_progress: Callable[[OpeningProgress], None] | None = None,
     ) -> None:
@@ -119,21 +120,29 @@ class Opening:
             )
 
     def _open(self, key: PartitionKey, unchecked_size: int) -> None:
+        untold_size = unchecked_size
+
+        def tell(size: int, opened_count: int = 0) -> None:
+            """Of no more in all than was counted before, so that all partitions together come to that."""
+            nonlocal untold_size
+            size = min(size, untold_size)
+            untold_size -= size
+            with self._lock:
+                opened_count += self._progress.opened_count
+                checked_size = self._progress.checked_size + size
+                self._progress = self._progress._replace(opened_count=opened_count, checked_size=checked_size)
+
         with self._lock:
             self._progress = self._progress._replace(name=filename.partition_dir(*key))
-        log = try_to_open(self._logs, self._open_log, key)
+        log = try_to_open(self._logs, lambda key: self._open_log(key, tell), key)
         if log is not None:
             self._keep(log, unchecked_size)
-        with self._lock:
-            progress = self._progress
-            self._progress = progress._replace(
-                opened_count=progress.opened_count + 1, checked_size=progress.checked_size + unchecked_size
-            )
+        tell(untold_size, opened_count=1)
 
     def _keep(self, log: PartitionLog, checked_size: int) -> None:
         """See to it that what has been checked need not be checked again, should the opening be killed. A damaged log
         must be: it is checked whole until it is salvaged."""
-        if checked_size < _KEPT_SIZE_MIN or log.damages:
+        if checked_size < _KEPT_SIZE_MIN or log.damages or log.offline_reason is not None:
             return
         with self._lock:
             self._unsaved.append(log)

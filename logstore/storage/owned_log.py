@@ -18,6 +18,7 @@ from logstore.settings import LONG_MAX
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
 from logstore.storage.cache import Caches
+from logstore.storage.checked import ignore
 from logstore.storage.durability import GroupCommit
 from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.recovery import SegmentDamage, recover
@@ -44,14 +45,18 @@ class OwnedLog(ReadableLog):
         log_start_offset: int = 0,
         recovery_point: int = 0,
         is_clean: bool = False,
+        is_start_known: bool = False,
         was_compacted: bool = False,
         has_lost_power: bool = False,
+        on_checked: Callable[[int], None] = ignore,
+        on_synced: Callable[[int], None] = ignore,
         now_ms: Callable[[], int] = wall_clock_ms,
         save_recovery_point: Callable[[], None] = lambda: None,
     ) -> None:
         """Open, and if need be recover, the log in ``directory``, which exists. Raises StorageFailure.
 
-        ``save_recovery_point`` is called when the recovery point has been lowered, before the log itself is cut.
+        ``save_recovery_point`` is called when the recovery point has been lowered, before the log itself is cut;
+        ``on_checked`` and ``on_synced`` while the log is recovered (see ``Checked``).
         """
         self.directory = directory
         self.name = directory.name
@@ -67,8 +72,11 @@ class OwnedLog(ReadableLog):
             log_start_offset=log_start_offset,
             recovery_point=recovery_point,
             is_clean=is_clean,
+            is_start_known=is_start_known,
             is_compacted=was_compacted or self.config.compacts,
             has_lost_power=has_lost_power,
+            on_checked=on_checked,
+            on_synced=on_synced,
         )
         self._segments = SegmentList(directory, found.segments, self._caches)
         self._log_start_offset = found.log_start_offset
@@ -80,7 +88,7 @@ class OwnedLog(ReadableLog):
         saved_epochs = found.leader_epochs.entries if is_clean else None
         self._state_files = StateFiles(directory, found.snapshot_offsets, saved_epochs)
         self.leader_epoch = found.leader_epochs.latest or 0
-        self.recovery_point = min(recovery_point, found.log_end_offset)
+        self.recovery_point = found.recovery_point
         self.last_flush_ms = now_ms()
         self._lock = RLock()
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
@@ -89,6 +97,8 @@ class OwnedLog(ReadableLog):
         self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
         self.compaction_met_damage = False
         self.was_compacted = was_compacted or self.config.compacts
+        if found.failed_sync is not None:
+            self._go_offline(found.failed_sync)
 
     # ----------------------------------------------------------------------------------------------------- reading
 

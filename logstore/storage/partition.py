@@ -126,10 +126,11 @@ class PartitionLog(LogWriter):
             self._check_writable()
             if not self._log_start_offset <= offset <= self._log_end_offset:
                 raise OffsetOutOfRange(self.name, offset, self._log_start_offset, self._log_end_offset)
+            segments = self._segments.all
+            offset = max(offset, segments[0].base_offset)  # those that were lost before it are not given again
             if offset == self._log_end_offset:
                 return
             self.flush()
-            segments = self._segments.all
             kept_count = max(1, sum(segment.base_offset <= offset for segment in segments))
             located = segments[kept_count - 1].find(offset)
             end_offset = offset if located is None else min(offset, located.header.base_offset)

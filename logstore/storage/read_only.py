@@ -18,7 +18,7 @@ from logstore.format import filename
 from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.gaps import read_gaps
+from logstore.storage.gaps import read_gaps, start_of
 from logstore.storage.log_view import LogView, ReadableLog, always
 from logstore.storage.scan import LogBatch, scan
 from logstore.storage.segment import Segment
@@ -76,9 +76,9 @@ class ReadOnlyLog(ReadableLog):
             return LogView(self.name, (empty,), 0, 0)
         end_offset = seen[-1].next_offset
         assert end_offset is not None
-        start_offset = min(max(seen[0].segment.base_offset, self._start_offset()), end_offset)
         segments = tuple(look.segment for look in seen)
         gaps = tuple(read_gaps(self.directory))
+        start_offset = min(start_of(gaps, self._start_offset(), segments[0].base_offset), end_offset)
         return LogView(self.name, segments, start_offset, end_offset, gaps, self._may_have_holes)
 
     def wait(self, offset: int, timeout_s: float | None = None) -> bool:

@@ -6,10 +6,12 @@
 3. After a clean shutdown, trust the recorded end if the last segment's tail agrees: it is walked from its last index
    entry. Otherwise
 4. walk from the recovery point on: every batch's header, CRC and offset; indexes are made anew from there. A log that
-   was found damaged is walked from its start, at each opening, until it is salvaged.
+   was found damaged is walked from its start, at each opening, until it is salvaged. In a long walk the recovery
+   point moves along, from segment to segment, so that one that is killed goes on there.
 5. Cut a torn tail: bytes at the end of the last segment with no good batch behind them. Say how many in the log.
    Damage with good batches behind it, or below the recovery point, is no torn tail: it stays, is reported, and reads
-   stop at it. Offsets that are missing between segments, or before the recovery point, are a gap that reads report.
+   stop at it. Offsets that are missing between segments, or before the recovery point, are a gap that reads report;
+   so are, after a clean shutdown, those from the recorded start to the first segment.
    But where power was lost (this is another boot than the one the log was written in), the disk may have kept later
    writes and not earlier ones: above the recovery point the log ends before the first that is missing, and what is
    behind it is moved to ``salvaged/``.
@@ -20,25 +22,25 @@ Doing it twice changes nothing the second time, and it may be interrupted anywhe
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from logstore.errors import CorruptCheckpoint, CorruptData
+from logstore.errors import CorruptCheckpoint, CorruptData, StorageFailure
 from logstore.format import checkpoint, filename
 from logstore.format.filename import FileKind, SegmentFile
-from logstore.settings import LONG_MAX
 from logstore.storage import files
 from logstore.storage.cache import Caches
-from logstore.storage.cutting import cut_rest, cut_segments, cut_tail
-from logstore.storage.gaps import Gap, add_gap, is_known_gap, keep_end, read_gaps, write_gaps
+from logstore.storage.checked import Checked, ignore
+from logstore.storage.cutting import cut_rest, cut_segments, cut_tail, drop_empty_tail
+from logstore.storage.gaps import Gap, add_gap, is_known_gap, keep_end, keep_start, read_gaps, start_of, write_gaps
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState
-from logstore.storage.replay import good_batches, is_good_snapshot, replay
+from logstore.storage.replay import drop_snapshots, good_batches, replay
 from logstore.storage.scan import Damage, LogBatch
 from logstore.storage.segment import Segment
-from logstore.storage.swap import complete_swap, remove_segment_files
+from logstore.storage.swap import complete_swap
 
 logger = logging.getLogger("logstore.storage")
 
@@ -54,7 +56,8 @@ class SegmentDamage(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """What stands on the disk, ready for use. ``snapshot_offsets`` are those of the producer snapshots kept."""
+    """What stands on the disk, ready for use. ``snapshot_offsets`` are those of the producer snapshots kept.
+    ``failed_sync``: of a log that can be read, and must take no writes."""
 
     segments: list[Segment]
     log_start_offset: int
@@ -64,6 +67,8 @@ class Recovered(NamedTuple):
     gaps: list[Gap]
     damages: list[SegmentDamage]
     snapshot_offsets: list[int]
+    recovery_point: int
+    failed_sync: StorageFailure | None
 
 
 def recover(
@@ -75,22 +80,31 @@ def recover(
     log_start_offset: int = 0,
     recovery_point: int = 0,
     is_clean: bool = False,
+    is_start_known: bool = False,
     is_compacted: bool = False,
     has_lost_power: bool = False,
+    on_checked: Callable[[int], None] = ignore,
+    on_synced: Callable[[int], None] = ignore,
 ) -> Recovered:
     """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
-    ``is_clean``: the log was closed and ends there; ``is_compacted``: offsets between segments may be missing;
+    ``is_clean``: the log was closed and ends there; ``is_start_known``: and began with ``log_start_offset``;
+    ``is_compacted``: offsets between segments may be missing;
     ``has_lost_power``: since it was written, so that what was not known to be on the disk may be there in part;
-    ``allocate_size``: what a first segment has at once. Raises StorageFailure, DamagedLog never."""
+    ``allocate_size``: what a first segment has at once; ``on_checked``, ``on_synced``: see ``Checked``.
+
+    Raises StorageFailure, DamagedLog never."""
     name = directory.name
     entries = _finish_interrupted(directory)
     segments, snapshot_offsets = load_segments(directory, entries, caches, index_interval)
     epochs = _read_epochs(directory)
     leader_epochs = LeaderEpochs(epochs or ())
     gaps = read_gaps(directory)
+    if is_start_known and segments:
+        keep_start(directory, gaps, log_start_offset, segments[0].base_offset)
     damages: list[SegmentDamage] = []
     was_damaged = files.exists(directory / filename.DAMAGE_REPORT)
     log_end_offset = None
+    checked = Checked(recovery_point, on_checked, on_synced)
     if is_clean and segments and not was_damaged:
         log_end_offset = _check_clean_end(segments[-1], recovery_point)
     if log_end_offset is None:
@@ -99,6 +113,7 @@ def recover(
             directory=directory,
             segments=segments,
             recovery_point=recovery_point,
+            checked=checked,
             closed_offset=recovery_point if is_clean else None,
             is_compacted=is_compacted,
             has_lost_power=has_lost_power,
@@ -106,7 +121,7 @@ def recover(
             damages=damages,
         )
         log_end_offset = walk.run(0 if is_clean or was_damaged else recovery_point)
-        log_end_offset = max(log_end_offset, _drop_empty_tail(segments, log_end_offset))
+        log_end_offset = max(log_end_offset, drop_empty_tail(segments, log_end_offset))
         log_end_offset = keep_end(log_end_offset, recovery_point, gaps)
         _report(directory, damages, gaps, known_gaps, was_damaged)
     if log_start_offset > log_end_offset and segments:
@@ -118,16 +133,17 @@ def recover(
     if not segments or _ends_damaged(segments[-1], damages, next_base_offset):
         log_end_offset = max(log_start_offset, next_base_offset)
         segments.append(_start_segment(directory, log_end_offset, caches, index_interval, allocate_size))
-    log_start_offset = max(log_start_offset, segments[0].base_offset)
+    log_start_offset = start_of(gaps, log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
-    _drop_snapshots(directory, snapshot_offsets, log_end_offset, recovery_point if has_lost_power else LONG_MAX)
+    drop_snapshots(directory, snapshot_offsets, log_end_offset, has_lost_power)
     is_empty = log_start_offset == log_end_offset
     leader_epochs.truncate_from_end(log_end_offset + is_empty)  # an empty log has its latest epoch still
     if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
         _restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)
     return Recovered(
-        segments, log_start_offset, log_end_offset, producers, leader_epochs, gaps, damages, snapshot_offsets
+        *(segments, log_start_offset, log_end_offset, producers, leader_epochs, gaps, damages, snapshot_offsets),
+        *(min(checked.recovery_point, log_end_offset), checked.failed_sync),
     )
 
 
@@ -245,6 +261,7 @@ class _Walk:
     directory: Path
     segments: list[Segment]
     recovery_point: int
+    checked: Checked
     closed_offset: int | None
     is_compacted: bool
     has_lost_power: bool
@@ -257,6 +274,7 @@ class _Walk:
         first = max((i for i, segment in enumerate(segments) if segment.base_offset <= start_offset), default=0)
         end_offset = segments[first].base_offset if segments else 0
         is_damaged = False  # at the end of the segment before
+        known_gap_count = len(self.gaps)
         for index in range(first, len(segments)):
             segment = segments[index]
             if segment.size and segment.base_offset > end_offset and not is_damaged:
@@ -271,6 +289,8 @@ class _Walk:
                 end_offset = max(end_offset, segment.base_offset, _end_offset(segment))
             if len(segments) == index + 1:  # it is the last now, whatever there was
                 break
+            if not self.damages and len(self.gaps) == known_gap_count:
+                self.checked.keep(segment, min(end_offset, segments[index + 1].base_offset))
         return end_offset
 
     def _check(self, index: int, position: int) -> bool:
@@ -278,7 +298,7 @@ class _Walk:
         segment, segments = self.segments[index], self.segments
         following = next((later for later in segments[index + 1 :] if later.size), None)
         is_damaged = False
-        for damage in segment.rebuild_indexes(position, self._following_offset(index)):
+        for damage in segment.rebuild_indexes(position, self._following_offset(index), self.checked.add):
             is_tail = damage.next_offset is None
             if is_tail and not following and damage.expected_offset >= self.recovery_point and not damage.is_old:
                 cut_tail(segment, damage)
@@ -366,15 +386,6 @@ def _trusted_position(segment: Segment, start_offset: int) -> int:
         return 0
 
 
-def _drop_snapshots(directory: Path, offsets: list[int], end_offset: int, doubtful_offset: int) -> None:
-    """Remove producer snapshots behind the log's end, and those from ``doubtful_offset`` on that are torn."""
-    for offset in list(offsets):
-        path = directory / filename.snapshot_name(offset)
-        if offset > end_offset or (offset >= doubtful_offset and not is_good_snapshot(path)):
-            files.unlink(path)
-            offsets.remove(offset)
-
-
 def _end_offset(segment: Segment) -> int:
     """The offset behind the segment's last good batch."""
     positions = segment.offset_index.columns[1]
@@ -383,18 +394,4 @@ def _end_offset(segment: Segment) -> int:
     for found in segment.scan(start, segment.base_offset):
         if isinstance(found, LogBatch) and not segment.is_damaged_at(found.position):
             end_offset = found.batch.header.next_offset
-    return end_offset
-
-
-def _drop_empty_tail(segments: list[Segment], end_offset: int) -> int:
-    """Drop empty segments that do not begin where the log ends: a roll came to the disk, what was before it did not.
-
-    Returns the end offset: an empty log keeps the start of its first segment.
-    """
-    while len(segments) > 1 and not segments[-1].size and segments[-1].base_offset != end_offset:
-        gone = segments.pop()
-        gone.forget()
-        remove_segment_files(gone.directory, gone.base_offset)
-    if segments and not any(segment.size for segment in segments):
-        return segments[-1].base_offset
     return end_offset

@@ -51,7 +51,16 @@ def replay(
                 update_producers(producers, header, batch)
 
 
-def is_good_snapshot(path: Path) -> bool:
+def drop_snapshots(directory: Path, offsets: list[int], end_offset: int, has_lost_power: bool) -> None:
+    """Remove producer snapshots behind the log's end. Where power was lost, any may be torn: those that are go too."""
+    for offset in list(offsets):
+        path = directory / filename.snapshot_name(offset)
+        if offset > end_offset or (has_lost_power and not _is_good_snapshot(path)):
+            files.unlink(path)
+            offsets.remove(offset)
+
+
+def _is_good_snapshot(path: Path) -> bool:
     try:
         producer_snapshot.decode(files.read_file(path) or b"")
     except CorruptSnapshot:

@@ -7,7 +7,7 @@ An index is held against the log where it is used, and both are made anew when o
 import errno
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -33,6 +33,7 @@ _FRAME = Struct(">qi")
 _SEARCH_SIZE = 8192
 _FIRST_READ_SIZE = 16 << 10  # enough to look something up; whoever reads on gets more and more at a time
 _READ_SIZE = 1 << 20
+_TOLD_SIZE = 16 << 20  # how often who checks a segment is told how far that is
 
 
 class Located(NamedTuple):
@@ -376,22 +377,34 @@ class SegmentReader:
         self.max_timestamp, self.max_timestamp_offset = largest
         self._entry_position = start
 
-    def rebuild_indexes(self, position: int = 0, following_offset: int | None = None) -> list[Damage]:
+    def rebuild_indexes(
+        self,
+        position: int = 0,
+        following_offset: int | None = None,
+        on_checked: Callable[[int], None] = lambda size: None,
+    ) -> list[Damage]:
         """Make both indexes anew, and return the damage met on the way: entries go around it.
 
         Entries of batches before ``position``, the beginning of one, are kept. Of a segment that grows they are right.
-        ``following_offset``: what comes behind the segment, where that is known.
+        ``following_offset``: what comes behind the segment, where that is known. ``on_checked`` is told of every few
+        MiB how many bytes they are.
         """
         with self._index_lock:
-            return [] if self.is_growing else self._rebuild_indexes(position, following_offset)
+            return [] if self.is_growing else self._rebuild_indexes(position, following_offset, on_checked)
 
-    def _rebuild_indexes(self, position: int, following_offset: int | None) -> list[Damage]:
+    def _rebuild_indexes(
+        self, position: int, following_offset: int | None, on_checked: Callable[[int], None]
+    ) -> list[Damage]:
         builder = IndexBuilder(self.base_offset, self.index_interval, *self._entries_before(position))
         for _, header in self._headers_between(builder.entry_position, position):
             builder.see(header)
         damages = []
         offsets = builder.offsets[0]
+        told_position = position
         for found in self.scan(position, self.base_offset + (offsets[-1] if offsets else 0), following_offset):
+            if found.position >= told_position + _TOLD_SIZE:
+                on_checked(found.position - told_position)
+                told_position = found.position
             if isinstance(found, Damage):
                 damages.append(found)
             else:
@@ -401,7 +414,13 @@ class SegmentReader:
         self.time_index.replace(builder.times)
         self.max_timestamp, self.max_timestamp_offset = builder.max_timestamp, builder.max_timestamp_offset
         self._damages = {damage.position: damage for damage in damages}
+        on_checked(max(0, self.size - told_position))
         return damages
+
+    @property
+    def has_stored_indexes(self) -> bool:
+        """Whether both indexes are files, whole; those that a full disk had no space for are in memory only."""
+        return self.offset_index.is_stored and self.time_index.is_stored
 
     def _headers_between(self, start: int, end: int) -> Iterator[Located]:
         """The batches' headers from one position to another; up to the first that is damaged."""

@@ -30,7 +30,7 @@ from logstore.format.compression import Compression
 from logstore.format.control_record import encode_marker
 from logstore.format.record import Record
 from logstore.storage import files, index
-from logstore.storage.durability import Durability
+from logstore.storage.durability import LOCAL_LEVELS, Durability
 from logstore.storage.gaps import write_gaps
 from logstore.storage.partition import PartitionLog
 
@@ -704,7 +704,7 @@ def send(
     )
 
 
-@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("durability", LOCAL_LEVELS)
 def test_a_batch_that_is_sent_again_is_answered_with_its_first_place(tmp_path: Path, durability: Durability) -> None:
     log = open_log(tmp_path / "t_0")
     first = [send(log, sequence, 2) for sequence in range(0, 10, 2)]
