@@ -17,34 +17,35 @@
                  | rebalance_timeout int32 (1+) | session_timeout int32 | subscription bytes | assignment bytes
                  | tags (4+) ) | tags (4+)
 
-    below version 4           string: size int16 (-1: null), UTF-8; bytes: size int32, bytes; array: count int32, items
-    version 4, "flexible"     sizes and counts are unsigned varints, one higher than they are (0: null);
-                              tags: count varint, then ( tag varint | size varint | bytes ), all of which may be skipped
+Strings, bytes, arrays and tags are as in ``primitives``; version 4 is flexible.
 
 A value of null (a tombstone) has no bytes and is not for this module. Nothing is checksummed here: the records stand in
 batches. Group metadata cannot be rebuilt; a group that lost it starts anew from its committed offsets.
+
+Keys and values of commits are read by the million on opening: those as they are written here have a short way.
 """
 
-from collections.abc import Iterator
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple
 from uuid import UUID
 
-from logstore.errors import CorruptBatch, InvalidRecord
+from logstore.errors import CorruptBatch
+from logstore.format.primitives import Reader, Writer
 from logstore.format.record import Buffer
-from logstore.format.varint import decode_unsigned_varint, encode_unsigned_varint
 
 OFFSET_COMMIT_KEY_VERSION = 1
 GROUP_METADATA_KEY_VERSION = 2
 VALUE_VERSION = 3  # what Kafka writes as long as no topic id is known; readers take 0 to 4
 VALUE_VERSION_MAX = 4
 
-_INT16 = Struct(">h")
-_INT32 = Struct(">i")
-_INT64 = Struct(">q")
 _TOPIC_ID_TAG = 0
 
-assert (_INT16.size, _INT32.size, _INT64.size) == (2, 4, 8)
+_SIZE = Struct(">h")
+_PARTITION = Struct(">i")
+_COMMIT_HEAD = Struct(">hqih")  # of version 3: version, offset, leader epoch, size of the metadata
+_COMMIT_END = Struct(">q")  # commit timestamp
+assert (_SIZE.size, _PARTITION.size, _COMMIT_HEAD.size, _COMMIT_END.size) == (2, 4, 16, 8)
 
 
 class OffsetCommitKey(NamedTuple):
@@ -101,15 +102,16 @@ class GroupMetadataValue(NamedTuple):
 
 def encode_key(key: Key) -> bytes:
     """Raises InvalidRecord for a string over 32,767 bytes."""
+    writer = Writer()
     match key:
         case OffsetCommitKey():
-            writer = _Writer(OFFSET_COMMIT_KEY_VERSION, flexible=False)
+            writer.int16(OFFSET_COMMIT_KEY_VERSION)
             writer.string(key.group)
             writer.string(key.topic)
             writer.int32(key.partition)
             return writer.finish()
         case GroupMetadataKey():
-            writer = _Writer(GROUP_METADATA_KEY_VERSION, flexible=False)
+            writer.int16(GROUP_METADATA_KEY_VERSION)
             writer.string(key.group)
             return writer.finish()
         case UnknownKey():
@@ -118,7 +120,10 @@ def encode_key(key: Key) -> bytes:
 
 def decode_key(buffer: Buffer) -> Key:
     """Raises CorruptBatch; a key of another kind is an UnknownKey, not an error."""
-    reader = _Reader(buffer)
+    plain = _plain_commit_key(buffer) if type(buffer) is bytes and buffer[:2] == b"\0\1" else None
+    if plain is not None:
+        return plain
+    reader = Reader(buffer, CorruptBatch)
     version = reader.int16()
     key: Key
     if 0 <= version <= OFFSET_COMMIT_KEY_VERSION:
@@ -131,13 +136,25 @@ def decode_key(buffer: Buffer) -> Key:
     return key
 
 
+def _plain_commit_key(buffer: bytes) -> OffsetCommitKey | None:
+    """None for one that is not right, for the longer way to tell why."""
+    try:
+        group_end = 4 + _SIZE.unpack_from(buffer, 2)[0]
+        topic_end = group_end + 2 + _SIZE.unpack_from(buffer, group_end)[0]
+        if not 4 <= group_end <= topic_end - 2 or topic_end + 4 != len(buffer):
+            return None
+        group, topic = buffer[4:group_end].decode(), buffer[group_end + 2 : topic_end].decode()
+        return OffsetCommitKey(group, topic, _PARTITION.unpack_from(buffer, topic_end)[0])
+    except (StructError, UnicodeDecodeError):
+        return None
+
+
 # ------------------------------------------------------------------------------------------------------ offset commits
 
 
 def encode_offset_commit(value: OffsetCommitValue, version: int = VALUE_VERSION) -> bytes:
     """What ``version`` (0 to 4) has no field for is left out. Raises InvalidRecord for a string over 32,767 bytes."""
-    assert 0 <= version <= VALUE_VERSION_MAX
-    writer = _Writer(version, flexible=version >= 4)
+    writer = _value_writer(version)
     writer.int64(value.offset)
     if version >= 3:
         writer.int32(value.leader_epoch)
@@ -151,8 +168,10 @@ def encode_offset_commit(value: OffsetCommitValue, version: int = VALUE_VERSION)
 
 def decode_offset_commit(buffer: Buffer) -> OffsetCommitValue:
     """Raises CorruptBatch."""
-    reader = _Reader(buffer)
-    version = reader.value_version()
+    plain = _plain_commit(buffer) if type(buffer) is bytes and buffer[:2] == b"\0\3" else None
+    if plain is not None:
+        return plain
+    reader, version = _value_reader(buffer)
     offset = reader.int64()
     leader_epoch = reader.int32() if version >= 3 else -1
     metadata = reader.string()
@@ -168,13 +187,25 @@ def decode_offset_commit(buffer: Buffer) -> OffsetCommitValue:
     return OffsetCommitValue(offset, leader_epoch, metadata, commit_timestamp, expire_timestamp, topic_id)
 
 
+def _plain_commit(buffer: bytes) -> OffsetCommitValue | None:
+    """As ``_plain_commit_key``, of version 3."""
+    try:
+        _, offset, leader_epoch, size = _COMMIT_HEAD.unpack_from(buffer)
+        end = _COMMIT_HEAD.size + size
+        if size < 0 or end + _COMMIT_END.size != len(buffer):
+            return None
+        metadata = buffer[_COMMIT_HEAD.size : end].decode()
+        return OffsetCommitValue(offset, leader_epoch, metadata, _COMMIT_END.unpack_from(buffer, end)[0])
+    except (StructError, UnicodeDecodeError):
+        return None
+
+
 # ----------------------------------------------------------------------------------------------------- group metadata
 
 
 def encode_group_metadata(value: GroupMetadataValue, version: int = VALUE_VERSION) -> bytes:
     """What ``version`` (0 to 4) has no field for is left out. Raises InvalidRecord for a string over 32,767 bytes."""
-    assert 0 <= version <= VALUE_VERSION_MAX
-    writer = _Writer(version, flexible=version >= 4)
+    writer = _value_writer(version)
     writer.string(value.protocol_type)
     writer.int32(value.generation)
     writer.string(value.protocol)
@@ -200,8 +231,7 @@ def encode_group_metadata(value: GroupMetadataValue, version: int = VALUE_VERSIO
 
 def decode_group_metadata(buffer: Buffer) -> GroupMetadataValue:
     """Raises CorruptBatch."""
-    reader = _Reader(buffer)
-    version = reader.value_version()
+    reader, version = _value_reader(buffer)
     value = GroupMetadataValue(
         protocol_type=reader.string(),
         generation=reader.int32(),
@@ -215,7 +245,7 @@ def decode_group_metadata(buffer: Buffer) -> GroupMetadataValue:
     return value
 
 
-def _decode_member(reader: "_Reader", version: int) -> GroupMember:
+def _decode_member(reader: Reader, version: int) -> GroupMember:
     member = GroupMember(
         member_id=reader.string(),
         group_instance_id=reader.nullable_string() if version >= 3 else None,
@@ -230,125 +260,18 @@ def _decode_member(reader: "_Reader", version: int) -> GroupMember:
     return member
 
 
-# ---------------------------------------------------------------------------------------------------------- primitives
+def _value_writer(version: int) -> Writer:
+    assert 0 <= version <= VALUE_VERSION_MAX
+    writer = Writer(flexible=version >= 4)
+    writer.int16(version)
+    return writer
 
 
-class _Writer:
-    def __init__(self, version: int, flexible: bool) -> None:
-        self._pieces = [_INT16.pack(version)]
-        self._flexible = flexible
-
-    def int32(self, value: int) -> None:
-        self._pieces.append(_INT32.pack(value))
-
-    def int64(self, value: int) -> None:
-        self._pieces.append(_INT64.pack(value))
-
-    def string(self, value: str | None) -> None:
-        encoded = None if value is None else value.encode()
-        size = -1 if encoded is None else len(encoded)
-        if self._flexible:
-            self._pieces.append(encode_unsigned_varint(size + 1))
-        elif size < 2**15:
-            self._pieces.append(_INT16.pack(size))
-        else:
-            raise InvalidRecord(f"a string of {size} bytes; group metadata holds at most 32767")
-        self._pieces.append(encoded or b"")
-
-    def blob(self, value: bytes) -> None:
-        self.count(len(value))
-        self._pieces.append(value)
-
-    def count(self, count: int) -> None:
-        self._pieces.append(encode_unsigned_varint(count + 1) if self._flexible else _INT32.pack(count))
-
-    def tags(self, fields: dict[int, bytes]) -> None:
-        """Tagged fields, by ascending tag; versions that are not flexible have none."""
-        if self._flexible:
-            self._pieces.append(encode_unsigned_varint(len(fields)))
-            for tag, field in fields.items():
-                self._pieces += (encode_unsigned_varint(tag), encode_unsigned_varint(len(field)), field)
-
-    def finish(self) -> bytes:
-        return b"".join(self._pieces)
-
-
-class _Reader:
-    def __init__(self, buffer: Buffer) -> None:
-        self._view = memoryview(buffer)
-        self._flexible = False
-        self.position = 0
-
-    def value_version(self) -> int:
-        version = self.int16()
-        if not 0 <= version <= VALUE_VERSION_MAX:
-            raise CorruptBatch(f"version {version} of a value in __consumer_offsets is not known")
-        self._flexible = version >= 4
-        return version
-
-    def int16(self) -> int:
-        return self._unpack(_INT16)
-
-    def int32(self) -> int:
-        return self._unpack(_INT32)
-
-    def int64(self) -> int:
-        return self._unpack(_INT64)
-
-    def nullable_string(self) -> str | None:
-        start = self.position
-        size = self._varint() - 1 if self._flexible else self.int16()
-        if size == -1:
-            return None
-        try:
-            return str(self._take(size), "utf-8")
-        except UnicodeDecodeError as error:
-            raise CorruptBatch("a string is not UTF-8", start) from error
-
-    def string(self) -> str:
-        start = self.position
-        value = self.nullable_string()
-        if value is None:
-            raise CorruptBatch("a string is null where it cannot be", start)
-        return value
-
-    def blob(self) -> bytes:
-        return bytes(self._take(self.count()))
-
-    def count(self) -> int:
-        start = self.position
-        count = self._varint() - 1 if self._flexible else self.int32()
-        if not 0 <= count <= len(self._view) - self.position:  # an item takes a byte at least
-            raise CorruptBatch(f"{count} items in {len(self._view) - self.position} bytes", start)
-        return count
-
-    def tags(self) -> Iterator[tuple[int, bytes]]:
-        """Tagged fields; versions that are not flexible have none."""
-        for _ in range(self._varint() if self._flexible else 0):
-            yield self._varint(), bytes(self._take(self._varint()))
-
-    def skip_tags(self) -> None:
-        for _ in self.tags():
-            pass
-
-    def finish(self) -> None:
-        if self.position != len(self._view):
-            raise CorruptBatch(f"{len(self._view) - self.position} bytes follow the last field", self.position)
-
-    def _varint(self) -> int:
-        value, self.position = decode_unsigned_varint(self._view, self.position)
-        return value
-
-    def _take(self, size: int) -> memoryview:
-        end = self.position + size
-        if size < 0 or end > len(self._view):
-            raise CorruptBatch(
-                f"a field of {size} bytes where {len(self._view) - self.position} are left", self.position
-            )
-        field = self._view[self.position : end]
-        self.position = end
-        return field
-
-    def _unpack(self, struct: Struct) -> int:
-        value: int = struct.unpack(self._take(struct.size))[0]
-        return value
+def _value_reader(buffer: Buffer) -> tuple[Reader, int]:
+    """And the value's version, which has been read."""
+    reader = Reader(buffer, CorruptBatch)
+    version = reader.int16()
+    if not 0 <= version <= VALUE_VERSION_MAX:
+        raise CorruptBatch(f"version {version} of a value in __consumer_offsets is not known")
+    reader.flexible = version >= 4
+    return reader, version
