@@ -1,14 +1,30 @@
 """The store: the topics, partitions and consumer groups of one process. What embedded clients and the broker call."""
 
+import contextlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
 from logstore.config import StoreConfig
-from logstore.errors import Closed, DamagedTopic, NotADataDir, ReadOnly, UnknownPartition, UnknownTopic
+from logstore.errors import (
+    Closed,
+    DamagedTopic,
+    ForkedProcess,
+    InvalidArgument,
+    LogstoreError,
+    NotADataDir,
+    ReadOnly,
+    UnknownPartition,
+    UnknownTopic,
+)
 from logstore.format import filename
+from logstore.groups.coordinator import GroupCoordinator
+from logstore.groups.offsets_log import OFFSETS_TOPIC, load
+from logstore.groups.stored_groups import StoredGroups
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.data_dir import DataDir, caches_for
@@ -18,6 +34,8 @@ from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.recovery import SegmentDamage
 from logstore.storage.topics import TopicDescription, Topics, topic_of_directories
+
+logger = logging.getLogger("logstore.groups")
 
 
 class _Closing(ABC):
@@ -39,15 +57,59 @@ class _Closing(ABC):
 class TopicStore(_Closing):
     """An open data directory, owned by this process until it is closed. Safe to use from many threads."""
 
-    def __init__(self, data_dir: DataDir) -> None:
+    def __init__(self, data_dir: DataDir, *, keeps_members: bool = False) -> None:
+        """``keeps_members``: members of groups may outlive the process that had the directory before, as a broker's
+        do, and go on here."""
         self._data_dir = data_dir
         self.path = data_dir.path
+        self._keeps_members = keeps_members
+        self._groups: GroupCoordinator | None = None
+        self._groups_lock = Lock()
+        self._is_closing = False
+        data_dir.topic_listeners.append(self._forget_if_unknown)
+        data_dir.committed_offsets = self._committed_offsets
+
+    @property
+    def groups(self) -> GroupCoordinator:
+        """The consumer groups, loaded when first asked for. Raises Closed, StorageFailure."""
+        if self._groups is None:
+            self._data_dir.check_open()  # before the lock, which in a child of this process may be held for ever
+            with self._groups_lock:
+                if self._is_closing:
+                    raise Closed(f"data directory {self.path}")
+                if self._groups is None:
+                    self._groups = GroupCoordinator(self._data_dir, keeps_members=self._keeps_members)
+        return self._groups
+
+    def _has_topic(self, name: str) -> bool:
+        try:
+            return bool(self._data_dir.topic(name))
+        except UnknownTopic:
+            return False
+        except DamagedTopic:
+            return True
+
+    def _committed_offsets(self, topic: str, partition: int) -> Mapping[str, int]:
+        """For retention: only cleanup.policy=consumed asks what was committed."""
+        if not self._data_dir.topic(topic).config.drops_consumed or not self._has_topic(OFFSETS_TOPIC):
+            return {}
+        return {} if self._is_closing else self.groups.committed_of(topic, partition)
+
+    def _forget_if_unknown(self, topic: str) -> None:
+        """What groups have committed of a topic that was deleted goes with it."""
+        try:
+            if type(topic) is str and not self._has_topic(topic) and self._has_topic(OFFSETS_TOPIC):
+                self.groups.forget_topic(topic)
+        except LogstoreError as error:
+            logger.warning("%s: offsets of topic %s, which is no more, are still there: %s", self.path, topic, error)
 
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Make a topic; ``settings`` as in ``retention_ms=60_000``, or ``**{"retention.ms": "60000"}``.
 
         Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure, Closed.
         """
+        self._data_dir.check_open()
+        self._forget_if_unknown(name)  # those of an earlier topic: a crash may have come between its end and theirs
         return self._data_dir.create_topic(name, partitions, settings)
 
     def alter_topic(
@@ -55,10 +117,16 @@ class TopicStore(_Closing):
     ) -> TopicDescription:
         """Change settings (None stands for the default) or add partitions. Raises as ``create_topic``, UnknownTopic,
         DamagedTopic."""
+        if name == OFFSETS_TOPIC and partitions is not None:
+            raise InvalidArgument(
+                "partitions", partitions, f"the groups in {name} would be looked for in the wrong ones"
+            )
         return self._data_dir.alter_topic(name, settings, partitions)
 
     def delete_topic(self, name: str) -> None:
-        """Remove a topic and all its records. Raises UnknownTopic, DamagedTopic."""
+        """Remove a topic, all its records, and what groups have committed of it. Raises UnknownTopic, DamagedTopic."""
+        if name == OFFSETS_TOPIC:
+            raise InvalidArgument("topic", name, "it holds the offsets of all groups; delete groups instead")
         self._data_dir.delete_topic(name)
 
     def topics(self) -> list[TopicDescription]:
@@ -87,6 +155,12 @@ class TopicStore(_Closing):
 
     def close(self) -> None:
         """Make everything durable and let others open the directory. Closing twice is no error."""
+        with contextlib.suppress(Closed, ForkedProcess):  # then there are no groups to close
+            self._data_dir.check_open()
+            with self._groups_lock:
+                self._is_closing = True
+            if self._groups is not None:
+                self._groups.close()
         self._data_dir.close()
 
 
@@ -149,6 +223,19 @@ class ReadOnlyStore(_Closing):
 
     def _start_offset(self, topic: str, partition: int) -> int:
         return read_offsets(self.path / filename.LOG_START_OFFSET_CHECKPOINT).get((topic, partition), 0)
+
+    @property
+    def groups(self) -> StoredGroups:
+        """The consumer groups as they are stored now: read anew each time. Raises Closed, StorageFailure."""
+        try:
+            partition_count = self.topic(OFFSETS_TOPIC).partitions
+        except UnknownTopic:
+            return StoredGroups({})
+        logs = []
+        for number in range(partition_count):
+            with contextlib.suppress(UnknownPartition):  # of Kafka's directories, one may hold only some of them
+                logs.append(self.log(OFFSETS_TOPIC, number))
+        return StoredGroups(load(logs))
 
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Raises ReadOnly, as everything does that would change the directory."""

@@ -4,14 +4,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from logstore.cli.main import DAMAGE_FOUND
-from logstore.cli.options import data_option, json_option
+from logstore.cli.options import data_option, json_option, parse_time
 from logstore.cli.text import json_record, show_headers
 from logstore.client.embedded.store import open as open_store
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
@@ -20,6 +19,7 @@ from logstore.storage.log_view import LogView
 from logstore.storage.read_only import ReadOnlyLog
 
 _LOOK_AGAIN_S = 0.05
+_FORMS = "give earliest, latest, an offset, a time such as 2026-01-31T12:00:00, or @ and milliseconds since 1970"
 _FIELDS = ("key", "value", "offset", "timestamp", "headers", "partition", "topic")
 _TEMPLATE = re.compile(r"\{(\w*)\}|\\([nt0\\{}])|([^{}\\]+)")
 _ESCAPES = {"n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\", "{": b"{", "}": b"}"}
@@ -175,22 +175,8 @@ def _start_offset(view: LogView, start: str, partition_count: int) -> int:
         if not view.log_start_offset <= offset <= view.log_end_offset:
             raise OffsetOutOfRange(view.name, offset, view.log_start_offset, view.log_end_offset)
         return offset
-    found = view.offset_for_time(_parse_time(start))
+    found = view.offset_for_time(parse_time("--from", start, _FORMS))
     return view.log_end_offset if found is None else found.offset
-
-
-def _parse_time(text: str) -> int:
-    """Milliseconds since 1970. Raises InvalidArgument."""
-    if re.fullmatch(r"@[0-9]{1,18}", text):
-        return int(text[1:])
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        what = "give earliest, latest, an offset, a time such as 2026-01-31T12:00:00, or @ and milliseconds since 1970"
-        raise InvalidArgument("--from", text, what) from None
 
 
 # ------------------------------------------------------------------------------------------------------------- format

@@ -24,6 +24,7 @@ _COMMANDS = {
     "topic": ("topic", "topic", "Create, list, describe, alter and delete topics."),
     "produce": ("produce", "produce", "Append lines to a topic, a record each."),
     "consume": ("consume", "consume", "Print a topic's records."),
+    "group": ("group", "group", "List and describe consumer groups, see their lag, reset their offsets."),
     "dump": ("dump", "dump", "Show what is in log, index, snapshot and checkpoint files."),
     "verify": ("verify", "verify", "Check every batch, record, index entry and checkpoint."),
     "salvage": ("salvage", "salvage", "Take damaged bytes out of logs, so that the rest can be read."),

@@ -1,9 +1,11 @@
 """Options that commands share, and what they mean."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +14,7 @@ import click
 from logstore.cli.text import show_size
 from logstore.client.embedded.store import Store
 from logstore.client.embedded.store import open as open_store
-from logstore.errors import NotADataDir
+from logstore.errors import InvalidArgument, NotADataDir
 from logstore.storage.opening import OpeningProgress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +51,20 @@ def resolve(path: str | None, data: Path) -> Path:
     if not given.exists() and (data / path).exists():
         given = data / path
     return given.resolve() if given.is_symlink() else given
+
+
+def parse_time(option: str, text: str, forms: str) -> int:
+    """Milliseconds since 1970, of a time (UTC unless it says otherwise), or of ``@`` and just these. Raises
+    InvalidArgument, which says the ``forms`` that ``option`` can have."""
+    if re.fullmatch(r"@[0-9]{1,18}", text):
+        return int(text[1:])
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(option, text, forms) from None
 
 
 def emit_json(value: dict[str, Any]) -> None:

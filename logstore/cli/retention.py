@@ -7,6 +7,7 @@ import click
 from logstore.cli.options import data_option, emit_json, json_option
 from logstore.cli.text import show_size, show_table, show_time
 from logstore.client.embedded.store import open as open_store
+from logstore.groups.stored_groups import StoredGroups
 from logstore.storage import retention as rules
 from logstore.storage.owned_log import wall_clock_ms
 
@@ -29,8 +30,7 @@ def explain(topic: str | None, as_json: bool, data: Path) -> None:
     """Say for each segment of TOPIC, or of all topics, why it is still there and when it goes.
 
     It works beside a live writer and changes nothing. A segment that goes now does so at the owner's next check, which
-    is every log.retention.check.interval.ms. What groups have committed is not looked at: with cleanup.policy=consumed
-    it is shown as if none had committed anything.
+    is every log.retention.check.interval.ms.
 
     \b
     Examples:
@@ -39,7 +39,9 @@ def explain(topic: str | None, as_json: bool, data: Path) -> None:
     """
     now_ms = wall_clock_ms()
     with open_store(data, read_only=True) as store:
-        for found in [store.topic(topic)] if topic is not None else store.topics():
+        topics = [store.topic(topic)] if topic is not None else store.topics()
+        groups = store.groups if any(found.config.drops_consumed for found in topics) else StoredGroups({})
+        for found in topics:
             for number in range(found.partitions):
                 log = store.log(found.name, number)
                 view = log.view
@@ -49,6 +51,7 @@ def explain(topic: str | None, as_json: bool, data: Path) -> None:
                     now_ms,
                     log_start_offset=view.log_start_offset,
                     high_watermark=view.log_end_offset,
+                    committed=groups.committed_of(found.name, number),
                 )
                 if as_json:
                     for explanation in explanations:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import logstore
 from cli import run
+from logstore.groups.requests import OffsetAndMetadata
 
 
 def test_a_topic_is_created_listed_described_altered_and_deleted(tmp_path: Path) -> None:
@@ -81,6 +83,17 @@ def test_retention_says_for_each_segment_why_it_stays_and_when_it_goes(tmp_path:
     assert all(row["due_ms"] is not None and "retention.ms=3600000" in row["why"] for row in rows[:1])
     assert "within retention.ms=3600000" in run("retention", "explain", "t", "--data", tmp_path).stdout
     run("retention", "explain", "u", "--data", tmp_path, status=2)
+
+
+def test_retention_says_which_groups_have_not_consumed_a_segment(tmp_path: Path) -> None:
+    with logstore.open(tmp_path) as store:
+        store.create_topic("work", cleanup_policy="consumed", consumed_groups="a,b")
+        store.log("work").append([b"value"] * 10)
+        store.log("work").roll()
+        store.groups.commit("a", {("work", 0): OffsetAndMetadata(10)})
+        store.groups.commit("b", {("work", 0): OffsetAndMetadata(3)})
+    explained = run("retention", "explain", "work", "--data", tmp_path).stdout
+    assert "group b is at offset 3" in explained and "group a" not in explained
 
 
 def test_a_topic_is_not_deleted_unasked_where_there_is_nobody_to_ask(tmp_path: Path) -> None:

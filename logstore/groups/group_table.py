@@ -1,0 +1,245 @@
+"""The groups of a directory, each with its lock, what is kept with it and what of it is to be stored or answered.
+
+Owns who may act on a group when, and that each change goes to ``__consumer_offsets`` before it is answered. Only the
+coordinator uses it.
+
+*Locks.* A group has one, taken for what happens to that group, with its appends, which end in the page cache. Nobody
+waits for a sync, calls a callback or creates a topic while holding it; two groups' are never held together.
+
+A Ctrl-C may end a call anywhere: what it has not stored or answered by then, the next call for the group does, and the
+coordinator's thread, which is told so.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from logstore.config import StoreConfig
+from logstore.errors import ForkedProcess, LogstoreError
+from logstore.format.filename import TopicPartition
+from logstore.format.offsets_topic import GroupMetadataValue
+from logstore.groups.deadlines import Deadlines
+from logstore.groups.group import Group, GroupState, Outcome
+from logstore.groups.offsets import Commits, check_group_id
+from logstore.groups.offsets_log import OffsetsLog, StoredGroup, commit_record, metadata_record
+
+logger = logging.getLogger("logstore.groups")
+
+_TOMBSTONES_SIZE_MAX = 500_000  # of a batch: below max.message.bytes
+_TOMBSTONE_SIZE_MAX = 300  # of a record, with the longest of topic names, and without the group's
+
+
+class Entry:
+    """A group and what is kept with it. ``since_ms``: when its metadata was stored last, -1 where it never was."""
+
+    def __init__(self, group: Group, commits: Commits, since_ms: int = -1, has_metadata: bool = False) -> None:
+        self.lock = threading.RLock()
+        self.group = group
+        self.commits = commits
+        self.since_ms = since_ms
+        self.has_metadata = has_metadata
+        self.is_gone = False  # taken out: whoever waited for the lock looks for the group anew
+        self.to_store: deque[GroupMetadataValue] = deque()
+        self.replies: deque[tuple[Callable[[Any], None], Any]] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no member, and nobody about to be one."""
+        return self.group.state is GroupState.EMPTY and self.group.next_deadline_ms is None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it is as if nobody had ever spoken of this group."""
+        return not self.commits and not self.has_metadata and self.is_idle
+
+    def give_replies(self) -> None:
+        """Without the lock: a callback may do anything."""
+        while True:
+            try:
+                reply, value = self.replies.popleft()
+            except IndexError:
+                return
+            try:
+                reply(value)
+            except Exception:
+                logger.exception("group %s: who was to take a reply failed", self.group.group_id)
+
+
+class GroupTable:
+    """All groups, by id. Safe to use from many threads. Times are Unix milliseconds (``now_ms``), for what is stored,
+    and those of a monotonic clock (``clock_ms``)."""
+
+    def __init__(
+        self,
+        log: OffsetsLog,
+        config: StoreConfig,
+        now_ms: Callable[[], int],
+        clock_ms: Callable[[], int],
+        deadlines: Deadlines,
+    ) -> None:
+        self._log, self._config = log, config
+        self._now_ms, self._clock_ms = now_ms, clock_ms
+        self._deadlines = deadlines
+        self._lock = threading.Lock()  # of the dictionary; nothing else is locked while it is held
+        self._entries: dict[str, Entry] = {}
+        self._closed: LogstoreError | None = None
+
+    # --------------------------------------------------------------------------------------------------------- loading
+
+    def load(self, keeps_members: bool) -> None:
+        """Take up what is stored. Without ``keeps_members`` those whom a process before had are gone, since now."""
+        for group_id, stored in self._log.load().items():
+            entry = self._entries[group_id] = self._loaded(group_id, stored, keeps_members)
+            self._deadlines.set(group_id, entry.group.next_deadline_ms)
+
+    def _loaded(self, group_id: str, stored: StoredGroup, keeps_members: bool) -> Entry:
+        metadata = stored.metadata
+        if metadata is None:
+            return Entry(self._new_group(group_id), stored.commits)
+        since_ms = metadata.current_state_timestamp
+        if metadata.members and not keeps_members:
+            since_ms = self._now_ms()
+            metadata = metadata._replace(
+                members=(),
+                leader=None,
+                protocol=None,
+                generation=metadata.generation + 1,
+                current_state_timestamp=since_ms,
+            )
+            try:  # else its offsets would stay for ever where the directory is opened often
+                self._log.append(group_id, [metadata_record(group_id, metadata)])
+            except LogstoreError as error:
+                logger.warning("group %s: that its members are gone is not stored: %s", group_id, error)
+        group = Group.loaded(group_id, self._config, _new_member_id, metadata, self._clock_ms())
+        return Entry(group, stored.commits, since_ms, has_metadata=True)
+
+    def _new_group(self, group_id: str) -> Group:
+        return Group(group_id, self._config, _new_member_id)
+
+    # ---------------------------------------------------------------------------------------------------------- access
+
+    @contextmanager
+    def entered(self, group_id: str, *, creates: bool = False) -> Iterator[Entry | None]:
+        """The group, under its lock; None where there is none. One that is blank afterwards goes, and the replies that
+        are due are given, without the lock. Raises InvalidGroupId, Closed, ForkedProcess."""
+        check_group_id(group_id)
+        entry: Entry | None = None
+        try:
+            with self._locked(group_id, creates) as entry:
+                yield entry
+        except BaseException:
+            if entry is not None and (entry.to_store or entry.replies):
+                self._deadlines.set(group_id, self._clock_ms())
+            raise
+        if entry is not None:
+            entry.give_replies()
+
+    @contextmanager
+    def _locked(self, group_id: str, creates: bool) -> Iterator[Entry | None]:
+        while True:
+            self.check_open()
+            entry = self._find(group_id, creates)
+            if entry is None:
+                yield None
+                return
+            with entry.lock:
+                self.check_open()
+                if entry.is_gone:
+                    continue
+                try:
+                    yield entry
+                finally:
+                    if entry.is_blank:
+                        self._take_out(entry)
+                return
+
+    def _find(self, group_id: str, creates: bool) -> Entry | None:
+        entry = self._entries.get(group_id)
+        if entry is None and creates:
+            with self._lock:
+                entry = self._entries.setdefault(group_id, Entry(self._new_group(group_id), {}))
+        return entry
+
+    def _take_out(self, entry: Entry) -> None:
+        entry.is_gone = True
+        with self._lock:
+            self._entries.pop(entry.group.group_id, None)
+
+    def all(self) -> list[tuple[str, Entry]]:
+        """To look at without locks, or to enter one by one."""
+        self.check_open()
+        with self._lock:
+            return sorted(self._entries.items(), key=lambda item: item[0])
+
+    # ------------------------------------------------------------------------------------------ changes, while entered
+
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Store what an outcome says, and what follows from that. The replies are given when the group is left."""
+        self._take(entry, outcome)
+        while entry.to_store:
+            error = self._store(entry, entry.to_store[0])
+            entry.to_store.popleft()
+            self._take(entry, entry.group.stored(error, self._clock_ms()))
+        self._deadlines.set(entry.group.group_id, entry.group.next_deadline_ms)
+
+    def _take(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome.to_store is not None:
+            entry.to_store.append(outcome.to_store)
+        entry.replies.extend(outcome.replies)
+
+    def _store(self, entry: Entry, value: GroupMetadataValue) -> LogstoreError | None:
+        group_id = entry.group.group_id
+        entry.since_ms = self._now_ms()
+        try:
+            record = metadata_record(group_id, value._replace(current_state_timestamp=entry.since_ms))
+            self._log.append(group_id, [record])
+        except LogstoreError as error:
+            logger.warning("group %s: generation %d is not stored: %s", group_id, value.generation, error)
+            return error
+        entry.has_metadata = True
+        return None
+
+    def forget(self, entry: Entry, gone: list[TopicPartition], *, with_group: bool = False) -> None:
+        """Take offsets away, and the group itself where it says so, by tombstones: batches of a bounded size. Raises
+        what an append raises; what is in later batches stays then."""
+        group_id = entry.group.group_id
+        count = max(1, _TOMBSTONES_SIZE_MAX // (len(group_id.encode()) + _TOMBSTONE_SIZE_MAX))
+        for first in range(0, len(gone), count):
+            part = gone[first : first + count]
+            self._log.append(group_id, [commit_record(group_id, key, None) for key in part])
+            for key in part:
+                del entry.commits[key]
+        if with_group:
+            if entry.has_metadata:
+                self._log.append(group_id, [metadata_record(group_id, None)])
+            self._take_out(entry)
+            entry.replies.extend(entry.group.kill().replies)
+
+    # ---------------------------------------------------------------------------------------------------------- the end
+
+    def check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+
+    def close(self, reason: LogstoreError) -> None:
+        """Whoever waits, or comes later, is told ``reason``."""
+        with self._lock:
+            self._closed = reason
+            entries = list(self._entries.values())
+        for entry in entries:
+            with entry.lock:
+                entry.is_gone = True
+                entry.replies.extend((reply, reason) for reply, _ in entry.group.kill().replies)
+            entry.give_replies()
+
+    def abandon_in_child(self, reason: ForkedProcess) -> None:
+        """The locks may be held by threads that the child does not have: from now on nothing gets as far as them."""
+        self._closed = reason
+
+
+def _new_member_id(prefix: str) -> str:
+    return f"{prefix}-{uuid4()}" if prefix else str(uuid4())
