@@ -24,15 +24,16 @@ def stores_as_sent(config: TopicConfig) -> bool:
     )
 
 
-def admit(batch: RecordBatch, config: TopicConfig, now_ms: int, log: str) -> RecordBatch:
-    """The batch as it will be stored in ``log`` (its name). Raises InvalidRecord where the settings refuse it."""
+def admit(batch: RecordBatch, config: TopicConfig, now_ms: int, log: str, *, is_keyed: bool = False) -> RecordBatch:
+    """The batch as it will be stored in ``log`` (its name); ``is_keyed``: every record is known to have a key. Raises
+    InvalidRecord where the settings refuse it."""
     if batch.header.is_control:
         return batch
     if config.message_timestamp_type == "LogAppendTime":
         batch = restamp(batch, now_ms)
     else:
         _check_timestamps(batch, now_ms, config)
-    if config.compacts and (batch.columns().key_lengths < 0).any():
+    if config.compacts and not is_keyed and (batch.columns().key_lengths < 0).any():
         raise InvalidRecord(f"{log}: a record without a key cannot be in a topic that is compacted by key")
     if config.compression_type != "producer":
         batch = recompress(batch, _STORED_AS[config.compression_type])

@@ -82,7 +82,7 @@ class LogWriter(OwnedLog):
         ``compression`` and ``durability`` may be given by name. Raises InvalidArgument, InvalidRecord (RecordTooLarge,
         InvalidTimestamp), OutOfOrderSequence, ProducerFenced, StorageFailure (DiskFull), PartitionOffline, Closed.
         """
-        if type(durability) is not Durability:
+        if durability is not _OS:
             durability = Durability.parse(durability)
         if type(values) is not list and type(values) is not tuple:
             values = as_column("values", values)
@@ -96,10 +96,11 @@ class LogWriter(OwnedLog):
                     return appended
             if only_bytes(values) and stores_as_sent(self.config):
                 return self._append_plain(values, now_ms, durability)  # type: ignore[arg-type]  # just checked
+        key_column = None if keys is None else as_column("keys", keys)
         batch = encode_batch(
             values,
             timestamps_ms=now_ms if timestamps_ms is None else timestamps_ms,
-            keys=None if keys is None else as_column("keys", keys),
+            keys=key_column,
             headers=None if headers is None else as_column("headers", headers),
             compression=as_compression(compression),
             compression_level=compression_level,
@@ -107,7 +108,8 @@ class LogWriter(OwnedLog):
             producer_epoch=producer_epoch,
             base_sequence=base_sequence,
         )
-        return self._acknowledge(self._store(RecordBatch.at(batch)), durability)
+        is_keyed = key_column is not None and None not in key_column
+        return self._acknowledge(self._store(RecordBatch.at(batch), is_keyed), durability)
 
     def _append_in_burst(self, value: bytes, now_ms: int) -> Appended | None:
         """The shortest way, for what ``Burst`` tells of: None, and nothing done, where it does not hold."""
@@ -173,11 +175,11 @@ class LogWriter(OwnedLog):
         stored = [self._store(batch) for batch in found]
         return [self._acknowledge(where, level) for where in stored]
 
-    def _store(self, batch: RecordBatch) -> Stored:
-        """Append a batch, as far as the page cache."""
+    def _store(self, batch: RecordBatch, is_keyed: bool = False) -> Stored:
+        """Append a batch, as far as the page cache; ``is_keyed`` as for ``admit``."""
         self._check_writable()
         now_ms = self.now_ms()
-        batch = admit(batch, self.config, now_ms, self.name)
+        batch = admit(batch, self.config, now_ms, self.name, is_keyed=is_keyed)
         header = batch.header
         with self._lock:
             self._check_writable()
