@@ -25,6 +25,7 @@ _COMMANDS = {
     "produce": ("produce", "produce", "Append lines to a topic, a record each."),
     "consume": ("consume", "consume", "Print a topic's records."),
     "group": ("group", "group", "List and describe consumer groups, see their lag, reset their offsets."),
+    "queue": ("queue", "queue", "Put messages into durable queues, get them, see what is in them."),
     "dump": ("dump", "dump", "Show what is in log, index, snapshot and checkpoint files."),
     "verify": ("verify", "verify", "Check every batch, record, index entry and checkpoint."),
     "salvage": ("salvage", "salvage", "Take damaged bytes out of logs, so that the rest can be read."),

@@ -15,7 +15,7 @@ from logstore.client.embedded.store import Store
 from logstore.client.partitioner import partition_for_key
 from logstore.errors import InvalidArgument, InvalidRecord, LogstoreError, RecordTooLarge, UnknownTopic
 from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
-from logstore.storage.durability import Durability
+from logstore.storage.durability import LOCAL_LEVELS, Durability
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
 
@@ -129,7 +129,7 @@ class _Producer:
 )
 @click.option(
     "--durability",
-    type=click.Choice([level.value for level in Durability]),
+    type=click.Choice([level.value for level in LOCAL_LEVELS]),
     default="os",
     show_default=True,
     help="fsync: each batch is on the disk before the next is read. os: all of them are at the end.",

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from logstore.config import ProducerConfig
 from logstore.storage.durability import Durability
 
 Serializer = Callable[[Any], bytes | None]
@@ -24,6 +25,8 @@ class Receipt(NamedTuple):
 class Producer(ABC):
     """Sends records in the background, in batches of a partition. Safe to use from many threads."""
 
+    config: ProducerConfig
+
     @abstractmethod
     def send(
         self,
@@ -35,14 +38,15 @@ class Producer(ABC):
         headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None = None,
         timestamp_ms: int | None = None,
         on_delivery: Callable[[Receipt | None, BaseException | None], None] | None = None,
+        block: bool = True,
     ) -> "Future[Receipt]":
         """Take a record in, and return a future of its receipt.
 
         Without ``partition`` it goes where Kafka's hash of ``key`` says; without a key to one partition after the
         other, a batch each. ``on_delivery`` is called, in the sending thread, with the receipt or the error. Whatever
         is wrong with the record itself is raised here: InvalidRecord, RecordTooLarge, UnknownTopic, UnknownPartition,
-        SerializationFailed; BufferFull where there was no room for max.block.ms; Closed. What goes wrong later is the
-        future's.
+        SerializationFailed; BufferFull where there was no room for max.block.ms, or, without ``block``, there is none;
+        Closed. What goes wrong later is the future's.
         """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""What asyncio awaits: the clients' other face."""

@@ -1,0 +1,349 @@
+"""The consumer of a data directory that this process owns."""
+
+import re
+import time
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+from logstore.client.consumer import ConsumerRecord, Deserializer, Partitions, RebalanceListener
+from logstore.client.embedded.bell import Bell
+from logstore.client.embedded.feed import Feed, offset_of
+from logstore.client.embedded.fetcher import Fetcher
+from logstore.client.embedded.heartbeats import Heartbeats
+from logstore.client.embedded.holdings import Holdings
+from logstore.client.embedded.membership import Membership
+from logstore.client.embedded.offsets import Identity, Offsets
+from logstore.client.embedded.positions import Positions, checked_keys, checked_partitions
+from logstore.client.embedded.subscription import Subscription
+from logstore.client.embedded.turns import in_turn, last_turn
+from logstore.config import ConsumerConfig
+from logstore.errors import Closed, InvalidArgument, LogstoreError, SerializationFailed
+from logstore.format.filename import TopicPartition
+from logstore.groups.coordinator import GroupCoordinator
+from logstore.groups.offsets import check_group_id
+from logstore.groups.requests import OffsetAndMetadata
+from logstore.storage.arguments import as_integer
+from logstore.storage.data_dir import DataDir
+
+Found = TypeVar("Found")
+
+
+class EmbeddedConsumer(Positions):
+    """See Consumer. ``groups`` gives the coordinator; nothing is asked of it without a group."""
+
+    def __init__(
+        self,
+        data_dir: DataDir,
+        groups: Callable[[], GroupCoordinator],
+        heartbeats: Heartbeats,
+        config: ConsumerConfig,
+        *,
+        group: str | None = None,
+        key_deserializer: Deserializer | None = None,
+        value_deserializer: Deserializer | None = None,
+    ) -> None:
+        if group is not None:
+            check_group_id(group)
+        bell = Bell()
+        offsets = Offsets(group, config, groups)
+        fetcher = Fetcher(config, bell, key_deserializer, value_deserializer, offsets.reset)
+        what = "the consumer" if group is None else f"the consumer of group {group!r}"
+        super().__init__(what, data_dir, bell, offsets, fetcher)
+        self._groups = groups
+        self._heartbeats = heartbeats
+        self._config = config
+        self._holdings = Holdings(data_dir, config, fetcher, offsets)
+        self._subscription: Subscription | None = None
+        self._stop_listening: weakref.finalize[[], EmbeddedConsumer] | None = None
+        self._membership: Membership | None = None
+        self._is_woken = False
+        self._run: tuple[Feed, list[ConsumerRecord]] | None = None  # what an iteration hands out, and
+        self._row: ConsumerRecord | None = None  # the last that it has
+
+    # ------------------------------------------------------------------------------------------------- which partitions
+
+    @in_turn
+    def subscribe(
+        self,
+        topics: Iterable[str] | str = (),
+        *,
+        pattern: str | re.Pattern[str] | None = None,
+        listener: RebalanceListener | None = None,
+    ) -> None:
+        subscription = Subscription(self._data_dir, topics, pattern, self._bell.tell)
+        group = self._offsets.group
+        if self._membership is None:
+            self._unsubscribe()
+        self._holdings.listener = listener
+        self._fetcher.reports_deleted = False
+        self._listen(subscription)
+        if group is None:
+            self._take_on_all(subscription)
+        elif self._membership is None:
+            self._membership = Membership(
+                group,
+                self._config,
+                self._groups,
+                subscription,
+                self._holdings,
+                self._offsets,
+                self._bell,
+                self._heartbeats,
+            )
+        else:
+            self._membership.resubscribe(subscription)
+
+    def _listen(self, subscription: Subscription | None) -> None:
+        """Hear of topics that come and go, for as long as anybody has this consumer."""
+        if self._stop_listening is not None:
+            self._stop_listening()
+        self._stop_listening = None
+        self._subscription = subscription
+        if subscription is not None:
+            subscription.listen()
+            self._stop_listening = weakref.finalize(self, subscription.stop)
+
+    def _take_on_all(self, subscription: Subscription) -> None:
+        """Without a group: all partitions of the topics subscribed to."""
+        subscription.has_changed = False
+        self._holdings.let_go_of_deleted()
+        wanted, held = subscription.partitions(), self._holdings.partitions
+        self._holdings.revoke(held - wanted)
+        self._holdings.take_on(wanted - held, subscription.is_younger)
+
+    @in_turn
+    def assign(self, partitions: Partitions) -> None:
+        wanted = checked_partitions(partitions)
+        for topic, number in wanted:
+            self._data_dir.log(topic, number)  # raises before anything has changed
+        if self._subscription is not None:
+            self._unsubscribe()
+        held = self._holdings.partitions
+        self._offsets.commit_if_automatic(self._fetcher.feeds.values())
+        self._fetcher.remove(held.difference(wanted))
+        self._fetcher.reports_deleted = True
+        self._holdings.take_on(set(wanted) - held)
+        self._bell.tell()
+
+    @in_turn
+    def unsubscribe(self) -> None:
+        self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
+        self._listen(None)
+        membership, self._membership = self._membership, None
+        try:
+            if membership is not None:
+                membership.leave()
+            else:
+                self._holdings.revoke(self._holdings.partitions)
+        finally:
+            self._offsets.identity = Identity()
+            self._bell.tell()
+
+    @in_turn
+    def subscription(self) -> frozenset[str]:
+        return frozenset() if self._subscription is None else self._subscription.topics()
+
+    @in_turn
+    def assignment(self) -> frozenset[TopicPartition]:
+        return self._holdings.partitions
+
+    # ---------------------------------------------------------------------------------------------------------- records
+
+    def poll(self, timeout: float | None = None, *, max_records: int | None = None) -> list[ConsumerRecord]:
+        handed_before = self._fetcher.handed
+        try:
+            return self._poll(timeout, max_records)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, on the way out too: nobody has got what was taken
+            if self._fetcher.handed is not handed_before:
+                self._take_back()
+            raise
+
+    @in_turn
+    def _poll(self, timeout: float | None, max_records: int | None) -> list[ConsumerRecord]:
+        limit = self._config.max_poll_records if max_records is None else as_integer("max_records", max_records)
+        if limit < 1:
+            raise InvalidArgument("max_records", max_records, "must be at least 1")
+        deadline_s = None if timeout is None else time.monotonic() + _seconds(timeout)
+        return self._wait_for(partial(self._fetcher.take, limit), deadline_s) or []
+
+    def __iter__(self) -> Iterator[ConsumerRecord]:
+        self._check_usable()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[ConsumerRecord]:
+        fetcher, bell, offsets, membership = self._fetcher, self._bell, self._offsets, self._membership
+        while (feed := self._next_feed()) is not None:
+            rows = feed.rows
+            self._run, self._row = (feed, rows), None
+            for row in rows[feed.at :]:
+                record = self._deserialized(row) if fetcher.has_deserializers else row
+                self._row = row
+                yield record
+                now_s = time.monotonic()
+                if membership is not None:
+                    membership.polled_s = now_s
+                if feed.rows is not rows or feed.is_paused or bell.has_news or now_s >= offsets.due_s:
+                    break
+            membership = self._membership
+
+    def _deserialized(self, row: ConsumerRecord) -> ConsumerRecord:
+        """Raises SerializationFailed: the row stays the next one, and those before it are consumed."""
+        try:
+            return self._fetcher.deserialize(row)
+        except SerializationFailed:
+            self._finish()
+            raise
+
+    def _next_feed(self) -> Feed | None:
+        try:
+            return self._poll_feed()
+        except Closed:
+            if self._is_closing:
+                return None
+            raise
+
+    @in_turn
+    def _poll_feed(self) -> Feed | None:
+        return self._wait_for(self._fetcher.next_feed, None)
+
+    def _wait_for(self, take: Callable[[], Found | None], deadline_s: float | None) -> Found | None:
+        """What ``take`` finds; None at the deadline, and after ``wakeup``. Whoever comes here has finished with what
+        was returned before."""
+        self._finish()
+        self._fetcher.settle()
+        membership = self._membership
+        if membership is not None:
+            membership.polled_s = float("inf")
+        try:
+            while True:
+                self._bell.has_news = False
+                self._attend()
+                if self._is_woken:
+                    self._is_woken = False
+                    return None
+                found = take()
+                if found:
+                    self._offsets.is_dirty = True
+                    return found
+                now_s = time.monotonic()
+                if deadline_s is not None and now_s >= deadline_s:
+                    return None
+                until_s = min(self._offsets.due_s, float("inf") if deadline_s is None else deadline_s)
+                self._bell.wait(None if until_s == float("inf") else until_s - now_s)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, in the middle of anything
+            self._fetcher.look_at_all()
+            raise
+        finally:
+            if membership is not None:
+                membership.polled_s = time.monotonic()
+
+    def _attend(self) -> None:
+        """See to whatever is to be seen to between records."""
+        if self._is_closing:
+            raise Closed(self._what)
+        if self._membership is not None:
+            self._membership.step()
+        elif self._subscription is not None and self._subscription.has_changed:
+            self._take_on_all(self._subscription)
+        if self._offsets.due_s != float("inf"):
+            self._offsets.commit_if_due(self._fetcher.feeds.values())
+
+    def _begin_turn(self) -> None:
+        """An iteration takes no note of each record: its place is noted when somebody asks."""
+        self._note_place(0)
+
+    def _finish(self) -> None:
+        """Whatever an iteration has handed out is consumed: the next is asked for."""
+        self._note_place(1)
+        self._run = None
+
+    def _note_place(self, count: int) -> None:
+        """Have an iteration's rows consumed up to the last that it handed out, and ``count`` more; unless the position
+        was moved meanwhile."""
+        if self._run is not None and self._row is not None:
+            feed, rows = self._run
+            if feed.rows is rows:
+                feed.move_to(bisect_left(rows, self._row.offset, key=offset_of) + count)
+                self._offsets.is_dirty = True
+
+    def wakeup(self) -> None:
+        self._is_woken = True
+        self._bell.tell()
+
+    # ---------------------------------------------------------------------------------------------------------- commits
+
+    @in_turn
+    def committed(self, topic: str, partition: int) -> OffsetAndMetadata | None:
+        [key] = checked_partitions([(topic, partition)])
+        return self._offsets.committed([key]).get(key)
+
+    @in_turn
+    def commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
+        try:
+            if offsets is None:
+                self._offsets.commit_positions(self._fetcher.feeds.values())
+            else:
+                keys = checked_keys("offsets", offsets)
+                for key in keys:
+                    self._feed(*key, "commit")
+                self._offsets.commit({key: _as_offset(offsets[key]) for key in keys})
+        except LogstoreError as error:
+            if self._membership is not None:
+                self._membership.heed(error)
+            raise
+
+    # ---------------------------------------------------------------------------------------------------------- the end
+
+    def _end_turn(self) -> None:
+        self._bell.tell()
+
+    @last_turn
+    def close(self) -> None:
+        self._begin_turn()
+        try:
+            self._unsubscribe()
+        except Closed:
+            pass  # the store was closed first: there is no group to leave
+        finally:
+            self._holdings.drop()
+            self._closed = Closed(self._what)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """After an error, what the last poll returned may not have been dealt with: it is not committed."""
+        if kind is not None and self._closed is None and not self._is_in_child():
+            self._take_back()
+        self.close()
+
+    def _take_back(self) -> None:
+        """What was returned last was not consumed; unless another thread has the consumer now, or has closed it."""
+        try:
+            self._take_back_in_turn()
+        except LogstoreError:
+            pass
+
+    @in_turn
+    def _take_back_in_turn(self) -> None:
+        self._run = None
+        self._fetcher.take_back()
+
+
+def _as_offset(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
+    return offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(as_integer("offset", offset))
+
+
+def _seconds(timeout: object) -> float:
+    if isinstance(timeout, int | float) and timeout == timeout and not isinstance(timeout, bool):
+        return max(0.0, float(timeout))
+    raise InvalidArgument("timeout", timeout, "it is a number of seconds, or None to wait for ever")

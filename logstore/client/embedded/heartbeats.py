@@ -1,0 +1,108 @@
+"""The heartbeats of all members that one store has: one thread, which runs while there are any.
+
+It knows members by weak references only: one that nobody has any more is not kept in its group. Whoever joins or
+leaves has the others of its group look at once, so that a rebalance need not wait for their next heartbeat.
+"""
+
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+
+from logstore.client.embedded.bell import Bell
+
+# A rebalance takes each member's time. So the more members there are, the longer others that come have, to be part of
+# the same one; seconds, a member and at most.
+_NOTICE_S_PER_MEMBER = 0.001
+_NOTICE_S_MAX = 0.1
+
+
+class Beating(ABC):
+    """A member, as far as its heartbeats go. ``due_s`` is by time.monotonic."""
+
+    group: str
+    due_s: float
+
+    @abstractmethod
+    def beat(self, now_s: float) -> None:
+        """Be heard of, and set ``due_s`` to the next time. Called in the heartbeats' thread."""
+
+
+class Heartbeats:
+    """See the module. Safe to use from many threads."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._bell = Bell()
+        self._members: list[weakref.ref[Beating]] = []
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def add(self, member: Beating) -> None:
+        with self._lock:
+            if self._is_closed or any(known() is member for known in self._members):
+                return
+            self._members.append(weakref.ref(member, self._gone))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+        self._bell.ring()
+
+    def discard(self, member: Beating) -> None:
+        with self._lock:
+            self._members = [known for known in self._members if known() is not member]
+        self._bell.ring()
+
+    def _gone(self, _: object) -> None:
+        self._bell.ring()  # no lock here: any thread may be in the middle of anything
+
+    def notify_others(self, member: Beating) -> None:
+        """Have the other members of its group heard of soon: it has begun a rebalance."""
+        others = [known for known in self._of_group(member.group) if known is not member]
+        notice_s = min(_NOTICE_S_MAX, _NOTICE_S_PER_MEMBER * len(others))
+        due_s = time.monotonic() + notice_s
+        for other in others:
+            other.due_s = min(other.due_s, due_s)
+        if others:
+            self._bell.ring()
+
+    def _of_group(self, group: str) -> list[Beating]:
+        with self._lock:
+            members = [known() for known in self._members]
+        return [member for member in members if member is not None and member.group == group]
+
+    def close(self) -> None:
+        """Stop. Closing twice is no error."""
+        if os.getpid() != self._process_id:
+            return  # a child has neither the thread nor, for sure, the lock
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+        self._bell.ring()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while (wait_s := self._beat_due()) is not None:
+            self._bell.wait(wait_s)
+
+    def _beat_due(self) -> float | None:
+        """Have those heard of that are due; how long until the next is, None where the thread is to end."""
+        with self._lock:
+            self._members = [known for known in self._members if known() is not None]
+            if self._is_closed or not self._members:
+                self._thread = None
+                return None
+            references = self._members
+        next_s = float("inf")
+        for reference in references:
+            member = reference()
+            if member is not None:
+                now_s = time.monotonic()
+                if member.due_s <= now_s:
+                    member.beat(now_s)
+                next_s = min(next_s, member.due_s)
+        return max(0.0, next_s - time.monotonic())

@@ -1,0 +1,384 @@
+"""A consumer's membership in its group: joining, getting partitions, giving them up; the client's side of the protocol.
+
+::
+
+    OUT --join--> JOINING --told the generation; the leader hands out--> SYNCING --told its partitions--> STABLE
+     ^               |                                                      |                               |
+     +---------------+--- an error, or the group rebalances: what must be given up is, before joining again +
+
+The consumer's thread moves it, in ``step``, and calls the listener. What others have to say (replies of the
+coordinator, in any thread; a heartbeat that was refused) goes to an inbox, and rings. What the inbox holds is taken out
+when it has been dealt with: a Ctrl-C between leaves it there, and to deal with it again does no harm.
+
+Eager strategies give everything up before they join again; where all of them are cooperative, a member keeps what it
+has, goes on reading, gives up what it is no longer assigned, and joins once more so that this is given to others.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import NamedTuple
+
+from logstore.client.embedded.bell import Bell
+from logstore.client.embedded.heartbeats import Beating, Heartbeats
+from logstore.client.embedded.holdings import Holdings
+from logstore.client.embedded.offsets import Identity, Offsets
+from logstore.client.embedded.subscription import Subscription
+from logstore.config import ConsumerConfig
+from logstore.errors import (
+    Closed,
+    FencedInstance,
+    IllegalGeneration,
+    LogstoreError,
+    MemberIdRequired,
+    PollIntervalExceeded,
+    RebalanceInProgress,
+    StorageFailure,
+    UnknownMember,
+)
+from logstore.format.consumer_protocol import decode_assignment
+from logstore.format.filename import TopicPartition
+from logstore.groups.assignors import ASSIGNORS, subscribed_topics
+from logstore.groups.coordinator import GroupCoordinator
+from logstore.groups.requests import (
+    NO_GENERATION,
+    NO_MEMBER_ID,
+    JoinReply,
+    JoinRequest,
+    LeavingMember,
+    SyncReply,
+    SyncRequest,
+)
+
+PROTOCOL_TYPE = "consumer"
+CLIENT_HOST = "in-process"
+_LEAVE_S = 5.0  # how long a member that leaves waits for a rebalance to be over, to commit what it has read
+
+MemberState = Enum("MemberState", ["OUT", "JOINING", "SYNCING", "STABLE"])
+OUT, JOINING, SYNCING, STABLE = MemberState
+
+
+class _News(NamedTuple):
+    """``attempt``: the number of the join that it is about; an older one's does not matter any more."""
+
+    attempt: int
+    value: JoinReply | SyncReply | LogstoreError
+
+
+class Membership(Beating):
+    """See the module. ``polled_s`` is when the consumer polled last, infinity while it does."""
+
+    def __init__(
+        self,
+        group: str,
+        config: ConsumerConfig,
+        groups: Callable[[], GroupCoordinator],
+        subscription: Subscription,
+        holdings: Holdings,
+        offsets: Offsets,
+        bell: Bell,
+        heartbeats: Heartbeats,
+    ) -> None:
+        self.group = group
+        self.subscription = subscription
+        self.polled_s = time.monotonic()
+        self.due_s = self.polled_s + config.heartbeat_interval_ms / 1000
+        self._config = config
+        self._groups = groups
+        self._holdings = holdings
+        self._offsets = offsets
+        self._bell = bell
+        self._heartbeats = heartbeats
+        self._assignors = [ASSIGNORS[name] for name in config.partition_assignment_strategy]
+        self._is_cooperative = all(assignor.is_cooperative for assignor in self._assignors)
+        self._instance_id = config.group_instance_id or None
+        self._state = OUT
+        self._inbox: deque[_News] = deque()
+        self._attempt = 0
+        self._silent_since = -1  # the attempt since whose end the heartbeats have nothing more to tell
+        self._told_to_rejoin = -1  # the attempt whose rebalance was told of
+        self._must_tell_others = True  # that the next join begins a rebalance
+        self._fenced: FencedInstance | None = None
+        self._member_id = NO_MEMBER_ID
+        self._last_assigned: tuple[TopicPartition, ...] = ()
+        self._last_generation = NO_GENERATION
+        self._joined_topics: frozenset[str] = frozenset()
+        self._handed_out: dict[str, int] | None = None  # the leader's: partitions by topic, when it handed them out
+
+    # ------------------------------------------------------------------------------------- in the consumer's thread
+
+    def step(self) -> None:
+        """Do what can be done without waiting. Raises what the consumer must be told, and what its listener raises."""
+        if self._fenced is not None:
+            raise self._fenced.with_traceback(None)
+        while True:
+            self._read_inbox()
+            if self.subscription.has_changed:
+                self.subscription.has_changed = False
+                self._look_at_topics()
+            if self._state is not OUT:
+                return
+            self._join()
+            if not self._inbox:
+                return
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            try:
+                self._take_note(self._inbox[0])
+            except Exception:
+                self._inbox.popleft()
+                raise
+            self._inbox.popleft()
+
+    def resubscribe(self, subscription: Subscription) -> None:
+        """From now on these topics."""
+        self.subscription = subscription
+        self._rejoin()
+
+    def leave(self) -> None:
+        """Give up all partitions and let the others have them at once. A static member is expected back within its
+        session, and keeps its partitions until that is over."""
+        try:
+            try:
+                self._await_commit()
+            finally:
+                self._holdings.revoke(self._holdings.partitions)
+        finally:
+            self._state = OUT
+            self._attempt += 1
+            self._offsets.is_joining = False
+            self._heartbeats.discard(self)
+            member_id, self._member_id = self._member_id, NO_MEMBER_ID
+            self._offsets.identity = Identity()
+            if member_id and self._instance_id is None:
+                self._groups().leave(self.group, [LeavingMember(member_id, reason="the consumer is closed")])
+                self._heartbeats.notify_others(self)
+
+    def _await_commit(self) -> None:
+        """A cooperative member may hold partitions in the middle of a rebalance, when the group takes no commits."""
+        deadline_s = time.monotonic() + _LEAVE_S
+        while not self._holdings.commit_if_automatic() and self._state in (JOINING, SYNCING):
+            if not self._bell.wait(deadline_s - time.monotonic()):
+                return
+            self._read_inbox()
+
+    def heed(self, error: LogstoreError) -> None:
+        """What a commit was refused with may say that the group has gone on."""
+        if self._state is STABLE and isinstance(error, RebalanceInProgress):
+            self._tell(self._attempt, error)
+        if isinstance(error, UnknownMember | IllegalGeneration | FencedInstance):
+            self._tell(self._attempt, error)
+
+    def _take_note(self, news: _News) -> None:
+        attempt, value = news
+        if attempt != self._attempt:
+            return
+        if isinstance(value, JoinReply):
+            if self._state is JOINING:
+                self._joined(value)
+        elif isinstance(value, SyncReply):
+            if self._state is SYNCING:
+                self._synced(value)
+        else:
+            self._refused(value)
+
+    def _refused(self, error: LogstoreError) -> None:
+        """A join, a sync, a heartbeat or a commit was."""
+        match error:
+            case RebalanceInProgress():
+                self._rejoin(tells_others=False)
+            case MemberIdRequired():
+                self._member_id = error.member_id
+                self._state = OUT
+            case UnknownMember() | IllegalGeneration():
+                self._lose(keeps_id=isinstance(error, IllegalGeneration))
+            case PollIntervalExceeded():
+                try:
+                    self._lose()
+                finally:
+                    raise error
+            case FencedInstance():
+                self._fenced = error
+                self._heartbeats.discard(self)
+                try:
+                    self._lose()
+                finally:
+                    raise error
+            case _:  # GroupFull, InconsistentProtocol, StorageFailure, Closed, …: the next poll tries again
+                self._rejoin()
+                raise error
+
+    def _rejoin(self, tells_others: bool = True) -> None:
+        """Join again at the next step, having given up what must be given up for that."""
+        self._state = OUT
+        self._must_tell_others = tells_others
+        if not self._is_cooperative:
+            self._holdings.revoke(self._holdings.partitions)
+
+    def _lose(self, keeps_id: bool = False) -> None:
+        self._state = OUT
+        self._must_tell_others = True
+        if not keeps_id:
+            self._member_id = NO_MEMBER_ID
+        self._last_assigned, self._last_generation = (), NO_GENERATION
+        self._holdings.lose()
+
+    def _look_at_topics(self) -> None:
+        """A topic has come, gone, or grown. Members say so that are subscribed to other topics now, and the leader."""
+        self._holdings.let_go_of_deleted()
+        if self._state is OUT:
+            return
+        if self._state is STABLE:  # a topic was deleted and made again
+            again = set(self._last_assigned) - self._holdings.partitions
+            self._holdings.take_on(again, self.subscription.is_younger)
+        if self.subscription.topics() != self._joined_topics:
+            self._rejoin()
+        elif self._handed_out is not None and self._state is STABLE:
+            if self._handed_out != self.subscription.counts(self._all_topics):
+                self._rejoin()
+        elif self._state is not STABLE:
+            self.subscription.has_changed = True  # once it is stable, it will be clear whether that matters
+
+    # ---- joining
+
+    def _join(self) -> None:
+        topics = self.subscription.topics()
+        protocols = []
+        for assignor in self._assignors:
+            # In an eager group of cooperative strategies everything was given up: nothing is to be withheld.
+            owned = self._last_assigned if self._is_cooperative or not assignor.is_cooperative else ()
+            subscription = assignor.subscription(sorted(topics), owned, self._last_generation)
+            protocols.append((assignor.name, subscription))
+        self._joined_topics = topics
+        self._handed_out = None
+        self._attempt += 1
+        request = JoinRequest(
+            self.group,
+            self._member_id,
+            PROTOCOL_TYPE,
+            tuple(protocols),
+            self._config.session_timeout_ms,
+            self._config.max_poll_interval_ms,
+            self._instance_id,
+            self._config.client_id,
+            CLIENT_HOST,
+            requires_known_member_id=True,  # so that a join that Ctrl-C interrupts leaves no member behind
+        )
+        self._heartbeats.add(self)
+        self._offsets.is_joining = True
+        self._groups().join(request, partial(self._tell, self._attempt))
+        self._state = JOINING
+        if self._must_tell_others and (self._member_id or self._instance_id):
+            self._heartbeats.notify_others(self)
+
+    def _joined(self, reply: JoinReply) -> None:
+        self._member_id = reply.member_id
+        self._offsets.identity = Identity(reply.member_id, reply.generation, self._instance_id)
+        self._offsets.is_joining = False
+        self._must_tell_others = False
+        shares: dict[str, bytes] = {}
+        if reply.leader == reply.member_id:
+            try:
+                shares = self._hand_out(reply)
+            except LogstoreError:
+                self._rejoin()
+                raise
+        request = SyncRequest(
+            self.group,
+            reply.member_id,
+            reply.generation,
+            tuple(shares.items()),
+            self._instance_id,
+            reply.protocol_type,
+            reply.protocol,
+        )
+        self.due_s = time.monotonic() + self._config.heartbeat_interval_ms / 1000
+        self._groups().sync(request, partial(self._tell, self._attempt))
+        self._state = SYNCING
+
+    def _hand_out(self, reply: JoinReply) -> dict[str, bytes]:
+        """The leader's part: who gets what. Raises CorruptData for a subscription that cannot be read."""
+        self._all_topics = subscribed_topics(reply.members)
+        self._handed_out = self.subscription.counts(self._all_topics)
+        if reply.skip_assignment:
+            self._handed_out = self._counts_assigned()
+            self.subscription.has_changed = True  # a look is due: topics may have changed while this member was away
+            return {}
+        assignor = ASSIGNORS[reply.protocol]
+        return assignor.assign(self._handed_out, reply.members)
+
+    def _counts_assigned(self) -> dict[str, int]:
+        """How many partitions of each topic the members have."""
+        counts: dict[str, int] = {}
+        for member in self._groups().describe(self.group).members:
+            for partition in decode_assignment(member.assignment).partitions:
+                counts[partition.topic] = counts.get(partition.topic, 0) + 1
+        return counts
+
+    def _synced(self, reply: SyncReply) -> None:
+        assigned = decode_assignment(reply.assignment).partitions
+        self._last_assigned, self._last_generation = assigned, self._offsets.identity.generation
+        held = self._holdings.partitions
+        gone = held.difference(assigned)
+        try:
+            try:
+                self._holdings.revoke(gone)
+            finally:
+                self._holdings.take_on(set(assigned) - held, self.subscription.is_younger)
+        except StorageFailure:
+            self._rejoin()
+            raise
+        except Exception:
+            self._settle(gave_up=bool(gone))
+            raise
+        self._settle(gave_up=bool(gone))
+
+    def _settle(self, gave_up: bool) -> None:
+        """Only now: had Ctrl-C come before, the reply would be dealt with again."""
+        self._state = STABLE
+        if gave_up:
+            self._rejoin()  # so that others get it
+
+    # --------------------------------------------------------------------------------------------------- in any thread
+
+    def _tell(self, attempt: int, value: JoinReply | SyncReply | LogstoreError) -> None:
+        self._inbox.append(_News(attempt, value))
+        self._bell.tell()
+
+    def beat(self, now_s: float) -> None:
+        """Be heard of by the group, and hear what it has to say; leave it if the consumer does not poll any more."""
+        self.due_s = now_s + self._config.heartbeat_interval_ms / 1000
+        attempt, state, identity = self._attempt, self._state, self._offsets.identity
+        if state is OUT or attempt == self._silent_since:
+            return
+        if now_s - self.polled_s > self._config.max_poll_interval_ms / 1000:
+            self._expire(attempt)
+            return
+        self.due_s = min(self.due_s, self.polled_s + self._config.max_poll_interval_ms / 1000 + 0.001)
+        if state is JOINING:
+            return  # its join is being waited for, or is about to be answered
+        try:
+            self._groups().heartbeat(self.group, *identity)
+        except RebalanceInProgress as error:
+            if self._told_to_rejoin != attempt:
+                self._told_to_rejoin = attempt
+                self._tell(attempt, error)
+        except LogstoreError as error:
+            self._silent_since = attempt
+            self._tell(attempt, error)
+
+    def _expire(self, attempt: int) -> None:
+        """The consumer has not polled for too long. A static member stays until its session is over."""
+        self._silent_since = attempt
+        try:
+            if self._instance_id is None and self._member_id:
+                leaving = LeavingMember(self._member_id, reason="max.poll.interval.ms is over")
+                self._groups().leave(self.group, [leaving])
+                self._heartbeats.notify_others(self)
+        except Closed as error:
+            self._tell(attempt, error)
+            return
+        self._tell(attempt, PollIntervalExceeded(self.group, self._config.max_poll_interval_ms))

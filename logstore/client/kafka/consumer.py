@@ -1,0 +1,426 @@
+"""A cluster's consumer: librdkafka fetches and keeps up the membership; positions and commits are kept here.
+
+A record counts as consumed when the poll that returned it is over, or, iterating, when the next one is asked for; only
+what is consumed is committed, automatically at a later poll. So after a crash of this process records come again, and
+none is left out. librdkafka cannot be woken: a poll waits in slices of a tenth of a second, and looks for ``wakeup``
+and ``close`` in between.
+"""
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import Consumer as LibConsumer
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as LibPartition
+
+from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
+from logstore.client.embedded.turns import TakesTurns, in_turn, last_turn
+from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.admin import logger as library_logger
+from logstore.client.kafka.errors import Facts, refused_setting, translated
+from logstore.client.kafka.groups import as_committed, as_offset, as_place, check_committed
+from logstore.client.kafka.membership import Alone, Membership
+from logstore.client.kafka.places import committed_places
+from logstore.client.kafka.reading import Reading
+from logstore.client.kafka.settings import Properties, is_cooperative
+from logstore.client.record_arguments import as_timeout
+from logstore.config import ConsumerConfig
+from logstore.errors import Closed, InvalidArgument, LogstoreError, NoCommittedOffset, NotAssigned
+from logstore.format.filename import TopicPartition
+from logstore.groups.requests import OffsetAndMetadata
+from logstore.storage.arguments import as_integer
+
+logger = logging.getLogger("logstore.client")
+
+_SLICE_S = 0.1
+_SHORT_SLICE_S = 0.01
+
+
+class ClusterConsumer(TakesTurns, Consumer):
+    """See the module."""
+
+    def __init__(
+        self,
+        admin: Admin,
+        group: str | None,
+        config: ConsumerConfig,
+        properties: Properties,
+        key_deserializer: Deserializer | None,
+        value_deserializer: Deserializer | None,
+    ) -> None:
+        super().__init__("the consumer" if group is None else f"the consumer of group {group!r}")
+        self._admin, self._group, self.config = admin, group, config
+        every = {**properties, "bootstrap.servers": admin.address, "logger": library_logger, "on_commit": _note_commit}
+        every["group.id"] = group or f"logstore-{uuid4()}"  # librdkafka wants one of everybody
+        try:
+            self._client = LibConsumer(every)
+        except (KafkaException, ValueError, TypeError) as error:
+            raise refused_setting(error, properties) from None
+        deserializers = {"key": key_deserializer, "value": value_deserializer}
+        self._reading = Reading(admin, self._client, group, config, deserializers)
+        self._membership: Membership | Alone
+        if group is None:
+            self._membership = Alone(self, config.metadata_max_age_ms / 1000)
+        else:
+            self._membership = Membership(self, self._client, is_cooperative(config), config.metadata_max_age_ms / 1000)
+        self._errors: deque[BaseException] = deque()
+        self._is_woken = False
+        self._next_commit_s = time.monotonic() + config.auto_commit_interval_ms / 1000
+
+    # -------------------------------------------------------------------------------------------------- what is read
+
+    @in_turn
+    def subscribe(
+        self,
+        topics: Iterable[str] | str = (),
+        *,
+        pattern: str | re.Pattern[str] | None = None,
+        listener: RebalanceListener | None = None,
+    ) -> None:
+        if self._reading.places and not self._membership.is_member:
+            self._unsubscribe()
+        self._membership.subscribe(topics, pattern, listener)
+        if self._group is None:
+            self._membership.refresh(self._admin)
+
+    @in_turn
+    def assign(self, partitions: Partitions) -> None:
+        wanted = [_partition(each) for each in partitions]
+        self._admin.check_partitions(wanted)
+        if self._membership.is_member:
+            self._unsubscribe()
+        held = self._reading.places
+        self._reading.remove([partition for partition in held if partition not in wanted])
+        self._reading.add([partition for partition in wanted if partition not in held])
+        self._reading.must_assign = True
+
+    @in_turn
+    def unsubscribe(self) -> None:
+        self._unsubscribe()
+        self._raise_found()
+
+    def _unsubscribe(self) -> None:
+        if self._membership.is_member:
+            self._membership.leave(self._admin.timeout_s)
+        else:
+            self._commit_now_if_automatic()
+        self._client.unassign()
+        self._reading.clear()
+        self._reading.must_assign = False
+
+    @in_turn
+    def subscription(self) -> frozenset[str]:
+        return self._membership.topics
+
+    @in_turn
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self._reading.places)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    @in_turn
+    def poll(self, timeout: float | None = None, *, max_records: int | None = None) -> list[ConsumerRecord]:
+        limit = self.config.max_poll_records if max_records is None else max_records
+        if type(limit) is not int or limit < 1:
+            raise InvalidArgument("max_records", max_records, "it is an integer from 1 up")
+        timeout_s = as_timeout("timeout", timeout)
+        self._reading.finish_held()
+        self._fill(inf if timeout_s < 0 else timeout_s, limit)
+        records = list(self._reading.taken(limit))
+        for record in records:
+            self._reading.finish(record)
+        return records
+
+    def __iter__(self) -> Iterator[ConsumerRecord]:
+        self._check_usable()
+        while True:
+            try:
+                record = self._next_record()
+            except Closed:
+                return
+            if record is None:
+                return
+            yield record
+
+    @in_turn
+    def _next_record(self) -> ConsumerRecord | None:
+        self._reading.finish_held()
+        self._fill(inf, self.config.max_poll_records)
+        for record in self._reading.taken(1):
+            self._reading.hold(record)
+            return record
+        return None
+
+    def _fill(self, timeout_s: float, limit: int) -> None:
+        """Wait until there are records; ends early when woken. Raises what was found wrong."""
+        deadline = time.monotonic() + timeout_s
+        self._commit_if_due()
+        while not self._is_woken and not self._is_closing:
+            self._raise_found()
+            if self._reading.has_records:
+                return
+            self._membership.refresh(self._admin)
+            self._reading.get_ready()
+            remaining = max(deadline - time.monotonic(), 0)
+            message = self._client.poll(min(_SLICE_S if self._reading.is_settled else _SHORT_SLICE_S, remaining))
+            if message is not None:
+                self._take_in(message)
+                for more in self._client.consume(limit - 1, 0) if limit > 1 else ():
+                    self._take_in(more)
+            if remaining == 0:
+                self._raise_found()
+                return
+        self._is_woken = False
+
+    def _take_in(self, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            self._reading.take_in(message)
+            return
+        partition = TopicPartition(message.topic() or "", -1 if message.partition() is None else message.partition())
+        match error.code():
+            case KafkaError._PARTITION_EOF:
+                self._reading.end_reached(partition, message.offset())
+            case KafkaError._AUTO_OFFSET_RESET:
+                self._reading.out_of_range(partition)
+            case KafkaError.UNKNOWN_TOPIC_OR_PART | KafkaError._UNKNOWN_TOPIC if self._membership.is_member:
+                pass  # it is waited for
+            case _:
+                facts = self._facts()
+                facts.topic, facts.partition = partition
+                self._errors.append(translated(error, "poll", facts))
+
+    def wakeup(self) -> None:
+        self._is_woken = True
+
+    # ----------------------------------------------------------------------------------------------------- positions
+
+    @in_turn
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        self._reading.go_to({self._assigned((topic, partition), "seek in"): as_offset(offset)})
+
+    @in_turn
+    def seek_to_beginning(self, partitions: Partitions = ()) -> None:
+        self._reading.go_to(self._admin.beginning_offsets(self._chosen(partitions, "seek in")))
+
+    @in_turn
+    def seek_to_end(self, partitions: Partitions = ()) -> None:
+        self._reading.go_to(self._ends(self._chosen(partitions, "seek in")))
+
+    @in_turn
+    def seek_to_time(self, timestamp_ms: int, partitions: Partitions = ()) -> None:
+        chosen = self._chosen(partitions, "seek in")
+        found = self._admin.offsets_for_times(dict.fromkeys(chosen, _time(timestamp_ms)))
+        ends = self._ends([partition for partition, offset in found.items() if offset is None])
+        self._reading.go_to({partition: ends.get(partition, offset or 0) for partition, offset in found.items()})
+
+    @in_turn
+    def pause(self, partitions: Partitions = ()) -> None:
+        self._reading.pause(self._chosen(partitions, "pause"), is_paused=True)
+
+    @in_turn
+    def resume(self, partitions: Partitions = ()) -> None:
+        self._reading.pause(self._chosen(partitions, "resume"), is_paused=False)
+
+    @in_turn
+    def paused(self) -> frozenset[TopicPartition]:
+        return frozenset(partition for partition, place in self._reading.places.items() if place.is_paused)
+
+    @in_turn
+    def position(self, topic: str, partition: int) -> int:
+        assigned = self._assigned((topic, partition), "tell the position of")
+        self._reading.find_starts([assigned])
+        position = self._reading.places[assigned].next
+        if position is None:
+            raise NoCommittedOffset(topic, partition, self._group)
+        return position
+
+    @in_turn
+    def lag(self) -> dict[TopicPartition, int]:
+        places = self._reading.places
+        self._reading.find_starts(places)
+        ends = self._ends(places)
+        known = {partition: place.next for partition, place in places.items() if place.next is not None}
+        return {partition: max(ends[partition] - position, 0) for partition, position in known.items()}
+
+    @in_turn
+    def beginning_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
+        return self._admin.beginning_offsets(self._existing(partitions))
+
+    @in_turn
+    def end_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
+        return self._ends(self._existing(partitions))
+
+    @in_turn
+    def offsets_for_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
+        wanted = {_partition(partition): _time(time_ms) for partition, time_ms in timestamps_ms.items()}
+        self._admin.check_partitions(wanted)
+        return self._admin.offsets_for_times(wanted)
+
+    def _ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return self._admin.end_offsets(partitions, read_committed=self.config.isolation_level == "read_committed")
+
+    def _existing(self, given: Partitions) -> list[TopicPartition]:
+        partitions = [_partition(each) for each in given]
+        self._admin.check_partitions(partitions)
+        return partitions
+
+    def _assigned(self, given: tuple[str, int], what: str) -> TopicPartition:
+        partition = _partition(given)
+        if partition not in self._reading.places:
+            raise NotAssigned(*partition, what)
+        return partition
+
+    def _chosen(self, partitions: Partitions, what: str) -> list[TopicPartition]:
+        """Those given, or all."""
+        return [self._assigned(partition, what) for partition in partitions] or list(self._reading.places)
+
+    # ----------------------------------------------------------------------------------------------------- committing
+
+    @in_turn
+    def committed(self, topic: str, partition: int) -> OffsetAndMetadata | None:
+        wanted = _partition((topic, partition))
+        if self._group is None:
+            raise _no_group()
+        found = committed_places(self._admin, self._client, [wanted]).get(wanted)
+        return None if found is None else as_committed(found)
+
+    @in_turn
+    def commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
+        if self._group is None:
+            raise _no_group()
+        if offsets is None:
+            self._reading.find_starts(self._reading.places)
+            self._commit(self._consumed())
+            return
+        for partition, offset in offsets.items():
+            self._assigned(partition, "commit")
+            as_offset(offset.offset if isinstance(offset, OffsetAndMetadata) else offset)
+        self._commit(offsets)
+
+    def _consumed(self) -> dict[TopicPartition, int]:
+        places = self._reading.places
+        return {partition: place.consumed for partition, place in places.items() if place.consumed is not None}
+
+    def _commit(self, offsets: Mapping[Any, int | OffsetAndMetadata]) -> None:
+        """Returns when the cluster has them."""
+        if not offsets:
+            return
+        places = [as_place(partition, offset) for partition, offset in offsets.items()]
+        what, facts = f"commit offsets of group {self._group!r}", self._facts()
+        facts.note_metadata(each.metadata for each in offsets.values() if isinstance(each, OffsetAndMetadata))
+        done = self._admin.asking(what, lambda: self._client.commit(offsets=places, asynchronous=False), facts)
+        check_committed(done or (), what, facts)
+
+    def _facts(self) -> Facts:
+        return Facts(
+            group=self._group or "",
+            member_id=self._client.memberid() or "",
+            instance_id=self.config.group_instance_id,
+            interval_ms=self.config.max_poll_interval_ms,
+        )
+
+    @property
+    def _commits_by_itself(self) -> bool:
+        return self._group is not None and self.config.enable_auto_commit
+
+    def _commit_if_due(self) -> None:
+        """Without waiting: one that fails is told of in the log, and the next one covers it."""
+        now = time.monotonic()
+        if not self._commits_by_itself or now < self._next_commit_s:
+            return
+        self._next_commit_s = now + self.config.auto_commit_interval_ms / 1000
+        places = [as_place(partition, offset) for partition, offset in self._consumed().items()]
+        if places:
+            try:
+                self._client.commit(offsets=places, asynchronous=True)
+            except KafkaException as error:
+                _note_commit(error.args[0], places)
+
+    def _commit_now_if_automatic(self) -> None:
+        if self._commits_by_itself:
+            try:
+                self._commit(self._consumed())
+            except LogstoreError as error:
+                logger.warning("group %r: an automatic commit failed: %s", self._group, error)
+
+    # ----------------------------------------------------------------------------- what the membership calls, in a poll
+
+    def partitions_assigned(self, partitions: list[TopicPartition]) -> None:
+        self._reading.add(partitions)
+
+    def partitions_started(self, partitions: list[TopicPartition]) -> list[LibPartition]:
+        """Where to begin, now that the listener has had its say."""
+        if self._is_closing:
+            return []  # a member that leaves is not told what is committed
+        self._reading.find_starts(partitions)
+        return self._reading.starts(partitions)
+
+    def partitions_given(self, partitions: list[TopicPartition]) -> None:
+        self._reading.mark_assigned(partitions)
+
+    def partitions_revoked(self, partitions: list[TopicPartition]) -> None:
+        """They may still be committed."""
+        self._commit_now_if_automatic()
+
+    def partitions_gone(self, partitions: list[TopicPartition]) -> None:
+        self._reading.remove(partitions)
+
+    def partitions_are(self, partitions: dict[TopicPartition, int | None]) -> None:
+        """Without a group: read just these from now on, new ones from an offset, where one is given."""
+        self._reading.remove([partition for partition in self._reading.places if partition not in partitions])
+        new = [partition for partition in partitions if partition not in self._reading.places]
+        self._reading.add(new)
+        starts = {partition: partitions[partition] for partition in new}
+        self._reading.go_to({partition: start for partition, start in starts.items() if start is not None})
+        self._reading.must_assign = True
+
+    def failed(self, error: BaseException) -> None:
+        """A listener, or finding a start, raised: it comes out of the poll."""
+        self._errors.append(error)
+
+    # --------------------------------------------------------------------------------------------------------- ending
+
+    @last_turn
+    def close(self) -> None:
+        try:
+            if not self._membership.is_member:
+                self._commit_now_if_automatic()
+            self._client.close()
+        finally:
+            self._closed = Closed(self._what)
+            self._reading.clear()
+        self._raise_found()
+
+    def _raise_found(self) -> None:
+        if self._errors:
+            raise self._errors.popleft()
+
+
+def _note_commit(error: KafkaError | None, places: list[LibPartition]) -> None:
+    if error is not None and error.code() != KafkaError._NO_OFFSET:
+        logger.warning("an automatic commit failed: %s", error.str())
+
+
+def _no_group() -> InvalidArgument:
+    return InvalidArgument("group", None, "without a group there are no committed offsets: give the consumer one")
+
+
+def _partition(given: Any) -> TopicPartition:
+    try:
+        topic, number = given
+    except (TypeError, ValueError):
+        topic, number = "", -1
+    if not isinstance(topic, str) or not topic or type(number) is not int or number < 0:
+        raise InvalidArgument("partition", given, 'it is a pair such as ("orders", 0)')
+    return TopicPartition(topic, number)
+
+
+def _time(timestamp_ms: object) -> int:
+    return max(as_integer("timestamp_ms", timestamp_ms), 0)  # below, librdkafka takes it for one of its own signs

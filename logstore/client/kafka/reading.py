@@ -1,0 +1,237 @@
+"""What a cluster's consumer reads: its partitions, where it is in each, and records on their way to who polls.
+
+librdkafka is told where to read, and may be behind: it takes a seek only once it has begun with a partition, and none
+after an offset that the log does not have. A partition is unsettled until librdkafka does what is wanted; what it
+returns of one until then was fetched for nothing.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer as LibConsumer
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as LibPartition
+
+from logstore.client.consumer import ConsumerRecord, Deserializer
+from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.errors import translated
+from logstore.client.kafka.places import Place, reset_offsets, starting_offsets
+from logstore.config import ConsumerConfig
+from logstore.errors import NoCommittedOffset, SerializationFailed
+from logstore.format.filename import TopicPartition
+
+
+class Reading:
+    """For the thread whose turn it is."""
+
+    def __init__(
+        self,
+        admin: Admin,
+        client: LibConsumer,
+        group: str | None,
+        config: ConsumerConfig,
+        deserializers: Mapping[str, Deserializer | None],
+    ) -> None:
+        self._admin, self._client, self._group, self._config = admin, client, group, config
+        self._deserializers = deserializers
+        self.places: dict[TopicPartition, Place] = {}
+        self._unsettled: set[TopicPartition] = set()
+        self._buffer: deque[Message] = deque()
+        self._in_hand: TopicPartition | None = None  # of the record that an iteration gave last
+        self.must_assign = False  # librdkafka has to be given all partitions anew
+
+    @property
+    def has_records(self) -> bool:
+        return bool(self._buffer)
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._unsettled
+
+    # ----------------------------------------------------------------------------------------------------- partitions
+
+    def add(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self.places[partition] = Place()
+
+    def remove(self, partitions: Iterable[TopicPartition]) -> None:
+        gone = set(partitions)
+        for partition in gone:
+            self.places.pop(partition, None)
+        self._unsettled -= gone
+        self._unbuffer(gone)
+        if self._in_hand in gone:
+            self._in_hand = None
+
+    def clear(self) -> None:
+        self.remove(list(self.places))
+
+    def find_starts(self, partitions: Iterable[TopicPartition]) -> None:
+        """Look up where to begin, where that is not known."""
+        places = {partition: self.places[partition] for partition in partitions}
+        unknown = [partition for partition, place in places.items() if place.next is None and not place.has_no_start]
+        for partition, offset in starting_offsets(
+            self._admin, self._client, self._group, self._config, unknown
+        ).items():
+            self._go_to(partition, offset)
+
+    def starts(self, partitions: Iterable[TopicPartition]) -> list[LibPartition]:
+        """The partitions as librdkafka is given them."""
+        return [LibPartition(*partition, self.places[partition].next or 0) for partition in partitions]
+
+    def mark_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """librdkafka was given them, with their starts."""
+        for partition in partitions:
+            place = self.places[partition]
+            place.must_seek = place.is_stopped = False
+            if place.is_settled:
+                self._unsettled.discard(partition)
+            else:
+                self._unsettled.add(partition)
+
+    # -------------------------------------------------------------------------------------------------------- seeking
+
+    def go_to(self, offsets: Mapping[TopicPartition, int]) -> None:
+        for partition, offset in offsets.items():
+            self._go_to(partition, offset)
+        self._unbuffer(set(offsets))
+
+    def _go_to(self, partition: TopicPartition, offset: int | None) -> None:
+        self.places[partition].go_to(offset)
+        self._unsettled.add(partition)
+
+    def pause(self, partitions: Iterable[TopicPartition], *, is_paused: bool) -> None:
+        """What was fetched of them is fetched again when they go on."""
+        chosen = set(partitions)
+        for partition in chosen:
+            self.places[partition].is_paused = is_paused
+        self._unsettled |= chosen
+        self._unbuffer(chosen)
+
+    def _unbuffer(self, gone: set[TopicPartition]) -> None:
+        self._buffer = deque(m for m in self._buffer if (m.topic(), m.partition()) not in gone)
+
+    # ------------------------------------------------------------------------------------------------------- fetching
+
+    def get_ready(self) -> None:
+        """Have librdkafka fetch what is wanted, from where it is wanted. Raises NoCommittedOffset."""
+        self.find_starts(self.places)
+        if self.must_assign:
+            self._client.assign(self.starts(self.places))
+            self._client.resume([LibPartition(*partition) for partition in self.places])
+            self.must_assign = False
+            self.mark_assigned(self.places)
+        for partition in list(self._unsettled):
+            self._settle(partition, self.places[partition])
+        for partition, place in self.places.items():
+            if place.next is None:
+                raise NoCommittedOffset(*partition, self._group)
+
+    def _settle(self, partition: TopicPartition, place: Place) -> None:
+        try:
+            if place.is_given_up and place.next is not None:
+                self._begin_anew(partition, place)
+            if place.must_stop and not place.is_stopped:
+                self._client.pause([LibPartition(*partition)])
+                place.is_stopped = place.must_seek = True
+            elif place.is_stopped and not place.must_stop:
+                self._client.resume([LibPartition(*partition)])
+                place.is_stopped = False
+            if place.must_seek and not place.must_stop:
+                self._client.seek(LibPartition(*partition, place.next))
+                place.must_seek = False
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise translated(error, f"seek in {partition.topic}-{partition.partition}") from None
+            return  # it has not begun with the partition yet: the next slice tries again
+        self._unsettled.discard(partition)
+
+    def _begin_anew(self, partition: TopicPartition, place: Place) -> None:
+        """librdkafka lets go of a partition whose offset is not in the log, and takes no seek any more."""
+        try:
+            self._client.incremental_unassign([LibPartition(*partition)])
+            self._client.incremental_assign([LibPartition(*partition, place.next)])
+            self._client.resume([LibPartition(*partition)])
+        except KafkaException:  # an eager member's assignment is changed as a whole
+            self.must_assign = True
+        place.is_given_up = place.must_seek = place.is_stopped = False
+
+    def take_in(self, message: Message) -> None:
+        place = self.places.get(TopicPartition(message.topic(), message.partition()))
+        if place is None or place.next is None or place.is_paused or not place.is_settled:
+            return  # fetched before it was known that it is not wanted
+        if message.offset() >= place.next:
+            self._buffer.append(message)
+
+    def end_reached(self, partition: TopicPartition, offset: int) -> None:
+        """Behind the last record there may be offsets without one, such as the end of a transaction."""
+        place = self.places.get(partition)
+        if place is None or place.next is None or place.is_paused or not place.is_settled:
+            return
+        is_next = partition != self._in_hand and not any((m.topic(), m.partition()) == partition for m in self._buffer)
+        if is_next and offset > place.next:
+            place.next = place.consumed = offset
+
+    def out_of_range(self, partition: TopicPartition) -> None:
+        """The offset is not in the log: go where auto.offset.reset says."""
+        place = self.places.get(partition)
+        if place is None or place.must_seek:
+            return
+        place.is_given_up = True
+        self._go_to(partition, reset_offsets(self._admin, self._config, [partition])[partition])
+        place.has_no_start = place.next is None
+
+    # ----------------------------------------------------------------------------------------------------- handing out
+
+    def taken(self, limit: int) -> Iterator[ConsumerRecord]:
+        """Records off the buffer, decoded. One that cannot be is raised when it comes first, and stays."""
+        count = 0
+        while self._buffer and count < limit:
+            message = self._buffer[0]
+            try:
+                record = self._decoded(message)
+            except SerializationFailed:
+                if count:
+                    return
+                raise
+            self._buffer.popleft()
+            count += 1
+            self.places[TopicPartition(*record[:2])].next = record.offset + 1
+            yield record
+
+    def finish(self, record: ConsumerRecord) -> None:
+        """It counts as consumed."""
+        self.places[TopicPartition(*record[:2])].consumed = record.offset + 1
+
+    def hold(self, record: ConsumerRecord) -> None:
+        """It counts as consumed when the next one is asked for."""
+        self._in_hand = TopicPartition(*record[:2])
+
+    def finish_held(self) -> None:
+        place = self.places.get(self._in_hand) if self._in_hand is not None else None
+        if place is not None:
+            place.consumed = place.next
+        self._in_hand = None
+
+    def _decoded(self, message: Message) -> ConsumerRecord:
+        return ConsumerRecord(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            self._deserialized("key", message.key(), message),
+            self._deserialized("value", message.value(), message),
+            tuple(message.headers() or ()),
+        )
+
+    def _deserialized(self, what: str, content: Any, message: Message) -> Any:
+        deserializer = self._deserializers[what]
+        if deserializer is None or content is None:
+            return content
+        try:
+            return deserializer(content)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            place = message.partition(), message.offset()
+            raise SerializationFailed(f"{what} deserializer", message.topic(), reason, *place) from error

@@ -1,0 +1,142 @@
+"""Dead letters: the messages of a queue that were handed out too often or too late, a queue of their own.
+
+They are got, acked and looked at as in any queue, or put back where they came from. What is put back is written there
+and synced first, settled here then; a note says from where on there may be such messages, so that after a crash in
+between they are found there and not put back twice.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from logstore.client.queue.burial import Doomed
+from logstore.client.queue.messages import replayed_headers
+from logstore.client.queue.opening import find_replayed
+from logstore.client.queue.queue import Queue
+from logstore.client.queue.state import READY, Pending, ranges
+from logstore.config import QueueConfig
+from logstore.errors import InvalidArgument, InvalidSetting, Unsupported
+from logstore.format.queue_state import NOT_REPLAYING, Replaying, encode_event, encode_settled
+from logstore.format.record import Record
+
+_CHUNK_COUNT = 500
+_CHUNK_SIZE = 8 << 20
+
+
+class DeadLetters(Queue):
+    """See the module. ``message.dead_letter`` says why each is here, and what it was."""
+
+    def __init__(self, *arguments: Any, parent: Callable[[], Queue], **named: Any) -> None:
+        super().__init__(*arguments, **named, open_letters=self._refuse)
+        self._parent = parent
+
+    def _refuse(self) -> "DeadLetters":
+        raise Unsupported(f"a queue of dead letters for {self.name!r}", "dead letters have none themselves")
+
+    def _doom(self, message: Pending, record: Record, wall_ms: int) -> str | None:
+        """They have nowhere to go to."""
+        return None
+
+    def _dead_count(self) -> int:
+        return 0
+
+    def configure(self, config: QueueConfig) -> None:
+        for name, value in (("max.deliveries", config.max_deliveries), ("ttl.ms", config.ttl_ms)):
+            if value > 0:
+                raise InvalidSetting(name, value, "dead letters stay until they are acked, put back or purged")
+        super().configure(config)
+
+    def replay(self, offsets: Iterable[int] | None = None) -> int:
+        """Put dead letters back into the queue that they come from, with their keys and headers, as new messages: those
+        at ``offsets``, or all that no worker has. Returns how many. Raises InvalidArgument for an offset at which there
+        is none, StorageFailure."""
+        count = 0
+        wanted = None if offsets is None else sorted(set(offsets))
+        end_offset = self.log.log_end_offset
+        if wanted is not None:
+            with self._lock:
+                self._check_wanted(wanted)
+        while True:
+            with self._lock:
+                chunk = self._take_letters(wanted, end_offset)
+            if not chunk:
+                return count
+            self._put_back(chunk)
+            count += len(chunk)
+            if wanted is not None:
+                wanted = [offset for offset in wanted if offset > chunk[-1].record.offset]
+
+    def _check_wanted(self, wanted: Sequence[int]) -> None:
+        """Under the lock, as all that looks at the state."""
+        self._check_open()
+        self._look_at_all()
+        for offset in wanted:
+            message = self._state.pending.get(offset)
+            if message is None or message.status != READY:
+                raise InvalidArgument("offsets", offset, "there is no dead letter at this offset that can be put back")
+
+    def _look_at_all(self) -> None:
+        while self._look_at_next(self._wall_ms()):
+            pass
+
+    def _take_letters(self, wanted: Sequence[int] | None, end_offset: int) -> list[Doomed]:
+        """The first of them, on their way."""
+        self._check_open()
+        if wanted is None:
+            self._look_at_all()
+        pending = self._state.pending
+        offsets = list(pending) if wanted is None else wanted
+        chunk: list[Doomed] = []
+        size = 0
+        for offset in offsets:
+            message = pending.get(offset)
+            if message is None or message.status != READY or offset >= end_offset:
+                continue
+            record = self._read_pending(message)
+            if record is not None:
+                self._state.leave(message)
+                chunk.append(Doomed(message, record, ""))
+                size += len(record.value or b"") + len(record.key or b"")
+            if len(chunk) == _CHUNK_COUNT or size >= _CHUNK_SIZE:
+                break
+        return chunk
+
+    def _put_back(self, letters: Sequence[Doomed]) -> None:
+        target = self._parent()
+        topic_id = self._state.topic_id
+        try:
+            with self._burying:
+                self._settle_replayed(target)
+                left = [one for one in letters if self._state.pending.get(one.message.offset) is one.message]
+                with self._lock:
+                    replaying_from = target.log.log_end_offset
+                    self._journal.note([encode_event(Replaying(replaying_from))])
+                    self._state.replaying_from = replaying_from
+                self._journal.sync()
+                records = [one.record for one in left]
+                if records:
+                    target.take_in(
+                        [record.value for record in records],
+                        [record.key for record in records],
+                        [replayed_headers(record.headers, topic_id, record.offset) for record in records],
+                    )
+                self._settle_replayed(target)
+        except BaseException:
+            with self._lock:
+                for one in letters:
+                    self._state.stay(one.message)
+            raise
+
+    def _settle_replayed(self, target: Queue) -> None:
+        """Settle what stands in the target again. Under the lock of burials."""
+        if self._state.replaying_from == NOT_REPLAYING:
+            return
+        found = find_replayed(target.log, self._state.replaying_from, self._state.topic_id)
+        with self._lock:
+            settled = sorted({offset for offset in found if offset in self._state.pending})
+            notes = [encode_settled(first, last) for first, last in ranges(settled)]
+            self._journal.note([*notes, encode_event(Replaying(NOT_REPLAYING))])
+            self._state.replaying_from = NOT_REPLAYING
+            for offset in settled:
+                self._state.settle(offset)
+            self._settled_some(len(settled))
+        self._journal.sync()

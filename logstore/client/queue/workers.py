@@ -1,0 +1,97 @@
+"""Threads that work a queue off: a handler is called with each message, which is acked when it returns.
+
+What a crash or ``stop`` leaves is in the queue. A message whose handler raises is given back, and comes after a while
+that doubles with each delivery, until it is a dead letter.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from logstore.client.queue.waiting import NEVER_S
+from logstore.errors import Closed, Empty, ForkedProcess, InvalidArgument, LogstoreError, NotInFlight
+
+if TYPE_CHECKING:
+    from logstore.client.queue.messages import Job
+    from logstore.client.queue.queue import Queue
+
+logger = logging.getLogger("logstore.queue")
+
+_BREAK_S = 1.0  # after a failure of the queue itself, such as a full disk
+
+
+class Workers:
+    """See the module. Made by ``queue.work``; as a context manager they are stopped at the end."""
+
+    def __init__(
+        self,
+        queue: "Queue",
+        handler: "Callable[[Job], object]",
+        workers: int = 1,
+        *,
+        backoff: float = 1.0,
+        backoff_max: float = 60.0,
+    ) -> None:
+        """``backoff``: seconds before a message whose handler raised comes back, twice as many each further time, up to
+        ``backoff_max``. A handler may settle its message itself. Raises InvalidArgument."""
+        if type(workers) is not int or workers < 1:
+            raise InvalidArgument("workers", workers, "it is at least 1")
+        if not (backoff >= 0 and backoff_max >= 0):
+            raise InvalidArgument("backoff", backoff, "it is a number of seconds, from 0 on")
+        self._queue, self._handler = queue, handler
+        self._backoff, self._backoff_max = backoff, backoff_max
+        self._stopping = Event()
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"logstore-worker {queue.name}")
+        self._runs: list[Future[None]] = [self._executor.submit(self._run) for _ in range(workers)]
+
+    def stop(self, wait: bool = True) -> None:
+        """Take no more messages. ``wait`` until the handlers under way have come to their end."""
+        self._stopping.set()
+        self._queue.wake_all_getters()
+        self._executor.shutdown(wait=wait)
+
+    def join(self) -> None:
+        """Wait until they were stopped, or the queue was closed."""
+        for run in self._runs:
+            run.result()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                job = self._queue.take(1, NEVER_S, self._stopping.is_set)[0]
+            except Empty:
+                continue
+            except (Closed, ForkedProcess):
+                return
+            except LogstoreError as error:
+                logger.error("queue %r: no message can be got: %s", self._queue.name, error)
+                self._stopping.wait(_BREAK_S)
+                continue
+            self._handle(job)
+
+    def _handle(self, job: "Job") -> None:
+        try:
+            try:
+                self._handler(job)
+            except Exception:
+                logger.exception("queue %r: the handler of message %d failed", self._queue.name, job.offset)
+                if not job.is_settled:
+                    job.nack(min(self._backoff_max, self._backoff * 2.0 ** min(job.deliveries - 1, 60)))
+            else:
+                if not job.is_settled:
+                    job.ack()
+        except NotInFlight as error:
+            logger.warning("%s; a longer visibility.timeout.ms, or job.extend(), keeps it", error)
+        except LogstoreError as error:
+            logger.error("queue %r: message %d will be handed out again: %s", self._queue.name, job.offset, error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
