@@ -4,6 +4,7 @@
 """
 
 from logstore.client.embedded.store import Store, open
+from logstore.client.kafka.connecting import connect
 from logstore.config import StoreConfig, TopicConfig
 from logstore.errors import *  # noqa: F403
 from logstore.errors import __all__ as _errors
@@ -30,6 +31,7 @@ __all__ = [
     "StoreConfig",
     "TopicConfig",
     "TopicDescription",
+    "connect",
     "open",
     *_errors,
 ]

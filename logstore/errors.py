@@ -315,7 +315,7 @@ class CorruptSnapshot(CorruptData):
 
 
 class OffsetGap(LogstoreError):
-    """Records were lost here: ``salvage`` moved damaged bytes aside, or files are missing. Go on at ``last_offset + 1``."""
+    """Records were lost here: ``salvage`` moved bytes aside, or files are missing. Go on at ``last_offset + 1``."""
 
     def __init__(self, log: str, first_offset: int, last_offset: int) -> None:
         super().__init__(log, first_offset, last_offset)
@@ -579,7 +579,7 @@ class SerializationFailed(LogstoreError, ValueError):
 
 
 class ConcurrentUse(LogstoreError, RuntimeError):
-    """A consumer was used by two threads at a time."""
+    """What is for one thread at a time was used by two."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -587,7 +587,7 @@ class ConcurrentUse(LogstoreError, RuntimeError):
 
     @property
     def message(self) -> str:
-        return f"{self.what} is in use by another thread: give each thread its own (only wakeup() may be called by all)"
+        return f"{self.what} is in use by another thread: give each thread its own"
 
 
 class NotAssigned(LogstoreError, LookupError):

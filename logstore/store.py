@@ -90,10 +90,10 @@ class TopicStore(_Closing):
             return True
 
     def _committed_offsets(self, topic: str, partition: int) -> Mapping[str, int]:
-        """For retention: only cleanup.policy=consumed asks what was committed."""
-        if not self._data_dir.topic(topic).config.drops_consumed or not self._has_topic(OFFSETS_TOPIC):
+        """For retention with cleanup.policy=consumed."""
+        if self._is_closing or not self._has_topic(OFFSETS_TOPIC):
             return {}
-        return {} if self._is_closing else self.groups.committed_of(topic, partition)
+        return self.groups.durably_committed_of(topic, partition)
 
     def _forget_if_unknown(self, topic: str) -> None:
         """What groups have committed of a topic that was deleted goes with it."""

@@ -55,7 +55,8 @@ class Consumer(ABC):
         listener: RebalanceListener | None = None,
     ) -> None:
         """Have the group hand out the partitions of these topics, or of all whose whole name matches ``pattern``, those
-        to come included. Needs a group. Topics that do not exist are waited for."""
+        to come included. Topics that do not exist are waited for. Without a group, which a directory allows, this
+        consumer has all the partitions."""
 
     @abstractmethod
     def assign(self, partitions: Partitions) -> None:
@@ -84,7 +85,8 @@ class Consumer(ABC):
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Records without end, until ``wakeup`` or ``close``. A record counts as consumed when the next is asked for:
-        neither an automatic commit nor ``commit()`` covers one that the loop's body has not finished."""
+        neither an automatic commit nor ``commit()`` covers one that the loop's body has not finished, and ``position``
+        is that record's own offset."""
         raise NotImplementedError
 
     @abstractmethod

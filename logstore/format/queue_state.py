@@ -236,6 +236,8 @@ def _decode_settings(data: bytes) -> dict[str, str]:
         lines = [line.partition("=") for line in data.decode().split("\n")[:-1]]
     except UnicodeDecodeError as error:
         raise CorruptBatch(f"settings are not UTF-8: {error.reason}") from None
+    if data and not data.endswith(b"\n"):
+        raise CorruptBatch("settings end in the middle of a line")
     if not all(separator for _, separator, _ in lines):
         raise CorruptBatch("settings are lines of name=value")
     return {name: value for name, _, value in lines}

@@ -229,6 +229,14 @@ class GroupCoordinator:
         found = [(group_id, entry.commits.get(key)) for group_id, entry in self._table.all()]
         return {group_id: value.offset for group_id, value in found if value is not None}
 
+    def durably_committed_of(self, topic: str, partition: int) -> dict[str, int]:
+        """``committed_of``, once that is on the disk: what may be deleted because of it is gone for good. Raises
+        StorageFailure, PartitionOffline."""
+        committed = self.committed_of(topic, partition)
+        for group in committed:
+            self._log.sync(group)
+        return committed
+
     # ------------------------------------------------------------------------------------------------ looking, deleting
 
     def groups(self) -> list[GroupDescription]:

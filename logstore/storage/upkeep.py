@@ -76,7 +76,8 @@ def retain(data_dir: "DataDir") -> None:
     def apply(log: PartitionLog, key: tuple[str, int]) -> None:
         log.roll_if_old(wall_ms)
         now_ms = data_dir.retention_clock.now_ms(age_limit_ms(log.config))
-        for expiry in log.delete_expired(now_ms, data_dir.committed_offsets(*key)):
+        committed = data_dir.committed_offsets(*key) if log.config.drops_consumed else {}
+        for expiry in log.delete_expired(now_ms, committed):
             logger.info("%s: segment %d goes: %s", log.name, expiry.segment.base_offset, expiry.reason)
         idle_ms = data_dir.config.producer_id_expiration_ms
         log.expire_producers(data_dir.retention_clock.now_ms(idle_ms), idle_ms)

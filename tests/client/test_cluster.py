@@ -14,8 +14,8 @@ import pytest
 
 import logstore
 from kafka_cluster import kafka_address, kafka_node_in  # noqa: F401
+from logstore import connect
 from logstore.client.consumer import RebalanceListener
-from logstore.client.kafka.connecting import connect
 from logstore.format.filename import TopicPartition
 from logstore.storage.durability import Durability
 
@@ -403,7 +403,7 @@ def test_a_member_that_does_not_poll_loses_its_partitions_and_is_told(cluster: A
     assert lost == [[(name, 0)]]
 
 
-# ----------------------------------------------------------------------------------------------------- what is not there
+# ---------------------------------------------------------------------------------------------------- what is not there
 
 
 @in_kafka
@@ -415,6 +415,7 @@ def test_what_a_cluster_cannot_do_is_refused_with_the_remedy(cluster: Any) -> No
 
 
 @in_kafka
+@pytest.mark.slow
 def test_when_the_brokers_are_gone_everything_ends_in_time(tmp_path: Path, name: str) -> None:
     with kafka_node_in(tmp_path) as address:
         cluster = connect(address, timeout_s=2.0)

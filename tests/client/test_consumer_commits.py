@@ -280,6 +280,31 @@ def test_a_listener_may_commit_what_it_is_about_to_lose(store: Store) -> None:
     assert store.groups.committed("g") == {TopicPartition("orders", 0): OffsetAndMetadata(2, "mine")}
 
 
+def test_a_cooperative_member_that_leaves_in_the_middle_of_a_rebalance_commits_what_it_has_read(store: Store) -> None:
+    members = [consumer(store, partition_assignment_strategy="cooperative-sticky") for _ in range(2)]
+    leader, leaving = members
+    deadline_s = time.monotonic() + LONG_S
+    while [len(member.assignment()) for member in members] != [1, 1]:
+        assert time.monotonic() < deadline_s
+        for member in members:
+            member.poll(0.005)
+    [(_, partition)] = leaving.assignment()
+    fill(store, 5, partition)
+    assert poll(leaving, 5) == [0, 1, 2, 3, 4]
+    third = consumer(store, partition_assignment_strategy="cooperative-sticky")
+    third.poll(0)
+    wait_until(lambda: bool(leader._membership and leader._membership._inbox))
+    leader.poll(0)
+    wait_until(lambda: bool(leaving._membership and leaving._membership._inbox))
+    leaving.poll(0)  # now all have joined, and wait for the leader
+    assert store.groups.describe("g").state == "CompletingRebalance"
+    timer = threading.Timer(0.1, leader.poll, [0])
+    timer.start()
+    leaving.close()
+    timer.join()
+    assert committed(store, partition) == 5
+
+
 # -------------------------------------------------------------------------------------------------------------- Ctrl-C
 
 INTERRUPTED_FILES = {module.__file__ for module in (feed, fetcher, holdings, membership, offsets, transactions)}

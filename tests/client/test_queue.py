@@ -72,7 +72,7 @@ def test_serializers_make_bytes_of_values_and_values_of_bytes(store: Store) -> N
         queue.put(object())
     store.log("json").append([b"{"])
     job = queue.get()
-    with pytest.raises(SerializationFailed, match="offset 1"):
+    with pytest.raises(SerializationFailed, match="json-0 at offset 1"):
         _ = job.value
     assert job.record.value == b"{"
     job.ack()
@@ -270,6 +270,9 @@ def test_messages_of_a_key_follow_each_other(store: Store) -> None:
         queue.get(block=False)
     with pytest.raises(InvalidSetting):
         store.queue("ordered", ordered=False)
+    queue.close()
+    assert store.queue("ordered", ordered=False).get_many(10)[0].value == b"a2"
+    assert store.queue("ordered").stats().blocked == 0
 
 
 def test_an_ack_wakes_who_waits_for_the_next_of_its_key(store: Store) -> None:

@@ -313,7 +313,7 @@ def test_a_queue_does_what_a_table_of_messages_says() -> None:
     try:
         run_state_machine_as_test(
             QueueModel,
-            settings=settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
+            settings=settings(max_examples=50, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
         )
     finally:
         journal._NOTES_MAX = before

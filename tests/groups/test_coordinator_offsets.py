@@ -296,16 +296,29 @@ def test_segments_go_once_all_named_groups_have_committed_them(clocked: ClockedS
 
 def test_retention_loads_the_groups_where_a_topic_needs_them_and_only_there(tmp_path: Path) -> None:
     with logstore.open(tmp_path) as store:
-        store.create_topic("plain")
-        store.create_topic("work", cleanup_policy="consumed", consumed_groups="a")
+        store.create_topic("work", retention_ms=-1)
         store.log("work").append([b"value"] * 10)
         store.log("work").roll()
         store.groups.commit("a", {("work", 0): at(10)})
     with logstore.open(tmp_path) as store:
-        assert store._data_dir.committed_offsets("plain", 0) == {}
+        retain(store._data_dir)
         assert store._groups is None
+        store.alter_topic("work", {"cleanup.policy": "consumed", "consumed.groups": "a", "retention.ms": None})
         retain(store._data_dir)
         assert store.log("work").log_start_offset == 10
+
+
+def test_segments_go_only_by_commits_that_are_on_the_disk(clocked: ClockedStore) -> None:
+    store = clocked.store
+    store.create_topic("work", cleanup_policy="consumed", consumed_groups="a")
+    store.log("work").append([b"value"] * 10)
+    store.log("work").roll()
+    clocked.groups.commit("a", {TopicPartition("work", 0): at(10)}, durability=logstore.Durability.OS)
+    offsets_log = store.log("__consumer_offsets")
+    assert offsets_log.synced_offset < offsets_log.log_end_offset
+    retain(clocked.data_dir)
+    assert store.log("work").log_start_offset == 10
+    assert offsets_log.synced_offset == offsets_log.log_end_offset
 
 
 # ------------------------------------------------------------------------------------------------- all of it, at random

@@ -100,23 +100,31 @@ class QueueTable:
             return False
         return any(other < offset and message.key == key for other, message in self.messages.items())
 
+    def is_ready(self, offset: int) -> bool:
+        is_due = self.messages[offset].visible_ms <= self.wall_ms
+        return is_due and not self.is_held(offset) and not self.is_blocked(offset)
+
     def next_ready(self) -> int | None:
-        """The first message that may be handed out; those before it whose time or count is over become dead letters."""
-        for offset in sorted(self.messages):
-            known = self.messages.get(offset)
-            if known is None or known.visible_ms > self.wall_ms or self.is_held(offset) or self.is_blocked(offset):
-                continue
-            expires_ms = known.expires_ms
-            if expires_ms is None and self.ttl_ms >= 0:
-                expires_ms = known.put_ms + self.ttl_ms
-            if expires_ms is not None and expires_ms <= self.wall_ms:
-                self.bury(offset, "expired")
-            elif self.is_spent(offset):
-                self.bury(offset, "max.deliveries")
-            else:
-                return offset
-            return self.next_ready()  # a message behind it, of its key, may be the first now
-        return None
+        """The first message that may be handed out. Those before it whose time or count is over become dead letters;
+        what was waiting behind one of them, for its key, is looked at the next time."""
+        while True:
+            ready = [offset for offset in sorted(self.messages) if self.is_ready(offset)]
+            for offset in ready:
+                reason = self.doom(offset)
+                if reason is None:
+                    return offset
+                self.bury(offset, reason)
+            if not ready:
+                return None
+
+    def doom(self, offset: int) -> str | None:
+        known = self.messages[offset]
+        expires_ms = known.expires_ms
+        if expires_ms is None and self.ttl_ms >= 0:
+            expires_ms = known.put_ms + self.ttl_ms
+        if expires_ms is not None and expires_ms <= self.wall_ms:
+            return "expired"
+        return "max.deliveries" if self.is_spent(offset) else None
 
     def is_spent(self, offset: int) -> bool:
         return 0 < self.max_deliveries <= self.messages[offset].deliveries

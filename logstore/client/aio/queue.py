@@ -71,8 +71,14 @@ class AsyncJob:
         self.job = job
         self._queue = queue
 
-    value = property(lambda self: self.job.value, doc="See Message.")
-    key = property(lambda self: self.job.key, doc="See Message.")
+    @property
+    def value(self) -> Any:
+        """See Message.value."""
+        return self.job.value
+
+    @property
+    def key(self) -> bytes | None:
+        return self.job.key
 
     @property
     def headers(self) -> Headers:

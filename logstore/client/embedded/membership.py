@@ -105,6 +105,7 @@ class Membership(Beating):
         self._last_assigned: tuple[TopicPartition, ...] = ()
         self._last_generation = NO_GENERATION
         self._joined_topics: frozenset[str] = frozenset()
+        self._all_topics: frozenset[str] = frozenset()  # the leader's: what all members together are subscribed to
         self._handed_out: dict[str, int] | None = None  # the leader's: partitions by topic, when it handed them out
 
     # ------------------------------------------------------------------------------------- in the consumer's thread
@@ -161,7 +162,7 @@ class Membership(Beating):
         """A cooperative member may hold partitions in the middle of a rebalance, when the group takes no commits."""
         deadline_s = time.monotonic() + _LEAVE_S
         while not self._holdings.commit_if_automatic() and self._state in (JOINING, SYNCING):
-            if not self._bell.wait(deadline_s - time.monotonic()):
+            if not self._inbox and not self._bell.wait(deadline_s - time.monotonic()):
                 return
             self._read_inbox()
 

@@ -41,6 +41,7 @@ class Store(TopicStore):
         self._heartbeats = Heartbeats(f"logstore-heartbeats {data_dir.path}")
         self._queues = Queues(self, data_dir.now_ms)
         self._clients.add(self._queues)
+        data_dir.topic_listeners.append(self._queues.topic_changed)
         _OPEN.add(self)
 
     def producer(

@@ -32,8 +32,8 @@ _RETRY_S = 0.05
 _HOPELESS = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._RESOLVE}
 )
-# What a request meets while leaders are elected or a topic has just been made.
-_PASSING = frozenset(
+# What a request meets while leaders are elected, brokers are away, or a topic has just been made.
+PASSING = frozenset(
     {
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -41,6 +41,8 @@ _PASSING = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
         KafkaError._WAIT_COORD,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
         KafkaError._NOENT,  # no leader is known, says list_offsets
     }
 )
@@ -126,7 +128,7 @@ class Admin:
             try:
                 return request()
             except KafkaException as error:
-                if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                     raise translated(error, what, facts) from None
             except (ValueError, TypeError) as error:
                 raise InvalidArgument(what, "", str(error)) from None
@@ -225,7 +227,7 @@ class Admin:
 
     def _may_pass(self, error: KafkaException, partition: filename.TopicPartition) -> bool:
         code = error.args[0].code()
-        if code in _PASSING:
+        if code in PASSING:
             return True
         if code not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
             return False

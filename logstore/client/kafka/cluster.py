@@ -3,6 +3,7 @@
 Methods and values are those of a Store, so that code that uses one can use the other; settings says what differs.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -37,6 +38,7 @@ from logstore.config import TopicConfig
 from logstore.errors import (
     InvalidArgument,
     InvalidSetting,
+    LogstoreError,
     OffsetOutOfRange,
     UnknownTopic,
     Unsupported,
@@ -46,6 +48,8 @@ from logstore.groups.offsets import check_group_id
 from logstore.settings import as_text
 from logstore.storage.arguments import as_integer
 from logstore.storage.topics import TopicDescription
+
+logger = logging.getLogger("logstore.client")
 
 
 class Cluster:
@@ -205,9 +209,14 @@ class Cluster:
 
     def close(self) -> None:
         """Close the clients made of this, then let go. Closing twice is no error."""
-        for client in list(self._clients):
-            client.close()
-        self._admin.close()
+        try:
+            for client in list(self._clients):
+                try:
+                    client.close()
+                except LogstoreError as error:
+                    logger.error("cluster %s: a client was not closed cleanly: %s", self.address, error)
+        finally:
+            self._admin.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,6 @@ none is left out. librdkafka cannot be woken: a poll waits in slices of a tenth 
 and ``close`` in between.
 """
 
-import logging
 import re
 import time
 from collections import deque
@@ -21,22 +20,21 @@ from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
 from logstore.client.embedded.turns import TakesTurns, in_turn, last_turn
-from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.admin import PASSING, Admin
 from logstore.client.kafka.admin import logger as library_logger
-from logstore.client.kafka.errors import Facts, refused_setting, translated
-from logstore.client.kafka.groups import as_committed, as_offset, as_place, check_committed
+from logstore.client.kafka.commits import Commits, note_commit
+from logstore.client.kafka.errors import refused_setting, translated
+from logstore.client.kafka.groups import as_committed, as_offset
 from logstore.client.kafka.membership import Alone, Membership
 from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.client.kafka.settings import Properties, is_cooperative
 from logstore.client.record_arguments import as_timeout
 from logstore.config import ConsumerConfig
-from logstore.errors import Closed, InvalidArgument, LogstoreError, NoCommittedOffset, NotAssigned
+from logstore.errors import Closed, InvalidArgument, NoCommittedOffset, NotAssigned
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
 from logstore.storage.arguments import as_integer
-
-logger = logging.getLogger("logstore.client")
 
 _SLICE_S = 0.1
 _SHORT_SLICE_S = 0.01
@@ -56,7 +54,7 @@ class ClusterConsumer(TakesTurns, Consumer):
     ) -> None:
         super().__init__("the consumer" if group is None else f"the consumer of group {group!r}")
         self._admin, self._group, self.config = admin, group, config
-        every = {**properties, "bootstrap.servers": admin.address, "logger": library_logger, "on_commit": _note_commit}
+        every = {**properties, "bootstrap.servers": admin.address, "logger": library_logger, "on_commit": note_commit}
         every["group.id"] = group or f"logstore-{uuid4()}"  # librdkafka wants one of everybody
         try:
             self._client = LibConsumer(every)
@@ -71,7 +69,7 @@ class ClusterConsumer(TakesTurns, Consumer):
             self._membership = Membership(self, self._client, is_cooperative(config), config.metadata_max_age_ms / 1000)
         self._errors: deque[BaseException] = deque()
         self._is_woken = False
-        self._next_commit_s = time.monotonic() + config.auto_commit_interval_ms / 1000
+        self._commits = Commits(admin, self._client, group, config, self._reading)
 
     # -------------------------------------------------------------------------------------------------- what is read
 
@@ -109,7 +107,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         if self._membership.is_member:
             self._membership.leave(self._admin.timeout_s)
         else:
-            self._commit_now_if_automatic()
+            self._commits.now_if_automatic()
         self._client.unassign()
         self._reading.clear()
         self._reading.must_assign = False
@@ -160,7 +158,7 @@ class ClusterConsumer(TakesTurns, Consumer):
     def _fill(self, timeout_s: float, limit: int) -> None:
         """Wait until there are records; ends early when woken. Raises what was found wrong."""
         deadline = time.monotonic() + timeout_s
-        self._commit_if_due()
+        self._commits.if_due()
         while not self._is_woken and not self._is_closing:
             self._raise_found()
             if self._reading.has_records:
@@ -191,8 +189,10 @@ class ClusterConsumer(TakesTurns, Consumer):
                 self._reading.out_of_range(partition)
             case KafkaError.UNKNOWN_TOPIC_OR_PART | KafkaError._UNKNOWN_TOPIC if self._membership.is_member:
                 pass  # it is waited for
+            case code if code in PASSING or error.retriable():
+                library_logger.warning("%s: %s", self._what, error.str())  # librdkafka tries again
             case _:
-                facts = self._facts()
+                facts = self._commits.facts()
                 facts.topic, facts.partition = partition
                 self._errors.append(translated(error, "poll", facts))
 
@@ -297,58 +297,12 @@ class ClusterConsumer(TakesTurns, Consumer):
             raise _no_group()
         if offsets is None:
             self._reading.find_starts(self._reading.places)
-            self._commit(self._consumed())
+            self._commits.wait_for(self._commits.consumed())
             return
         for partition, offset in offsets.items():
             self._assigned(partition, "commit")
             as_offset(offset.offset if isinstance(offset, OffsetAndMetadata) else offset)
-        self._commit(offsets)
-
-    def _consumed(self) -> dict[TopicPartition, int]:
-        places = self._reading.places
-        return {partition: place.consumed for partition, place in places.items() if place.consumed is not None}
-
-    def _commit(self, offsets: Mapping[Any, int | OffsetAndMetadata]) -> None:
-        """Returns when the cluster has them."""
-        if not offsets:
-            return
-        places = [as_place(partition, offset) for partition, offset in offsets.items()]
-        what, facts = f"commit offsets of group {self._group!r}", self._facts()
-        facts.note_metadata(each.metadata for each in offsets.values() if isinstance(each, OffsetAndMetadata))
-        done = self._admin.asking(what, lambda: self._client.commit(offsets=places, asynchronous=False), facts)
-        check_committed(done or (), what, facts)
-
-    def _facts(self) -> Facts:
-        return Facts(
-            group=self._group or "",
-            member_id=self._client.memberid() or "",
-            instance_id=self.config.group_instance_id,
-            interval_ms=self.config.max_poll_interval_ms,
-        )
-
-    @property
-    def _commits_by_itself(self) -> bool:
-        return self._group is not None and self.config.enable_auto_commit
-
-    def _commit_if_due(self) -> None:
-        """Without waiting: one that fails is told of in the log, and the next one covers it."""
-        now = time.monotonic()
-        if not self._commits_by_itself or now < self._next_commit_s:
-            return
-        self._next_commit_s = now + self.config.auto_commit_interval_ms / 1000
-        places = [as_place(partition, offset) for partition, offset in self._consumed().items()]
-        if places:
-            try:
-                self._client.commit(offsets=places, asynchronous=True)
-            except KafkaException as error:
-                _note_commit(error.args[0], places)
-
-    def _commit_now_if_automatic(self) -> None:
-        if self._commits_by_itself:
-            try:
-                self._commit(self._consumed())
-            except LogstoreError as error:
-                logger.warning("group %r: an automatic commit failed: %s", self._group, error)
+        self._commits.wait_for(offsets)
 
     # ----------------------------------------------------------------------------- what the membership calls, in a poll
 
@@ -367,7 +321,7 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     def partitions_revoked(self, partitions: list[TopicPartition]) -> None:
         """They may still be committed."""
-        self._commit_now_if_automatic()
+        self._commits.now_if_automatic()
 
     def partitions_gone(self, partitions: list[TopicPartition]) -> None:
         self._reading.remove(partitions)
@@ -391,7 +345,7 @@ class ClusterConsumer(TakesTurns, Consumer):
     def close(self) -> None:
         try:
             if not self._membership.is_member:
-                self._commit_now_if_automatic()
+                self._commits.now_if_automatic()
             self._client.close()
         finally:
             self._closed = Closed(self._what)
@@ -401,11 +355,6 @@ class ClusterConsumer(TakesTurns, Consumer):
     def _raise_found(self) -> None:
         if self._errors:
             raise self._errors.popleft()
-
-
-def _note_commit(error: KafkaError | None, places: list[LibPartition]) -> None:
-    if error is not None and error.code() != KafkaError._NO_OFFSET:
-        logger.warning("an automatic commit failed: %s", error.str())
 
 
 def _no_group() -> InvalidArgument:

@@ -232,6 +232,8 @@ class ClusterProducer(Producer):
         code = error.code()
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
             self._partition_counts.pop(sent.topic, None)  # it is looked up anew at the next record
+        if code == KafkaError._UNKNOWN_PARTITION and facts.partition < facts.partition_count:
+            return UnknownTopic(sent.topic)  # it was there, and is not any more
         if code in _UNSENT:
             return TimedOut(
                 f"storing a record in {sent.topic!r}", self._close_timeout_s or 0, "the producer was closed"

@@ -79,6 +79,8 @@ class QueueCore:
             self._journal.snapshot(self._state)
             self._journal.sync()
             self._journal.try_to_let_go()
+        elif opened.must_note:
+            self.begin()
         _OPEN.add(self)
 
     def _set_config(self, config: QueueConfig) -> None:
@@ -105,17 +107,17 @@ class QueueCore:
             if config == self._state.config:
                 return
             if config.ordered != self._state.config.ordered and self._state.pending:
-                reason = "messages are under way: change it when they are settled, or as the first to open the queue"
+                reason = "messages are under way: give it when you open the queue, or when they are settled"
                 raise InvalidSetting("ordered", config.ordered, reason)
             self._note_config(config)
         self._journal.sync()
         self._getters.wake_all()
         self._putters.wake_all()
 
-    def begin(self, config: QueueConfig) -> None:
-        """Of a new queue: its first note says whose messages these are."""
+    def begin(self) -> None:
+        """Note the settings that it was opened with; of a new queue, this says whose messages these are as well."""
         with self._lock:
-            self._note_config(config)
+            self._note_config(self._state.config)
         self._journal.sync()
 
     def _note_config(self, config: QueueConfig) -> None:
@@ -141,11 +143,13 @@ class QueueCore:
         if missing.outcome is Outcome.LOST:
             self._state.lost.append((first, last))
             logger.error("queue %r: messages %d to %d are lost: %s", self.name, first, last, missing.reason)
+        if self._putters.waiting or self._joiners.waiting:
+            self._settled_some(last - first + 1)
 
     def _settled_some(self, count: int = 1) -> None:
         """Tell who waits for it. Under the lock."""
         if self._putters.waiting:
-            for _ in range(count):
+            for _ in range(min(count, len(self._putters.waiting))):
                 self._putters.wake_one()
         if self._joiners.waiting and not self._unsettled_count():
             self._joiners.wake_all()
@@ -246,7 +250,10 @@ class QueueCore:
             soon = self._state.low_water + _SEGMENT_CHECK_COUNT
             self._check_segments_at = next((base for base in bases[1:] if base > self._state.low_water), soon)
         is_empty = low_water == self._log.log_end_offset > bases[0]
-        if (len(bases) > 1 and bases[1] <= low_water) or (all_of_it and is_empty):
+        if all_of_it and is_empty:
+            self._log.roll()
+            bases.append(low_water)
+        if len(bases) > 1 and bases[1] <= low_water:
             self._log.advance_log_start(low_water)
             self._log.delete_expired()
 
@@ -288,12 +295,21 @@ class QueueCore:
             waiters.wake_all()
         try:
             with self._upkeep_lock:
-                with self._lock:
-                    self._journal.snapshot(self._state)
-                self._journal.let_go()
+                if self._journal.has_news:
+                    with self._lock:
+                        self._journal.snapshot(self._state)
+                    self._journal.let_go()
                 self._release(all_of_it=True)
         except LogstoreError as error:  # its notes are there, and tell the same
             logger.warning("queue %r: closed without a snapshot: %s", self.name, error)
+
+    def abandon(self, reason: LogstoreError) -> None:
+        """Its topic is gone: ``reason`` is what those get who still use it."""
+        if self._closed is None:
+            self._closed = reason
+            _OPEN.discard(self)
+            for waiters in (self._getters, self._putters, self._joiners):
+                waiters.wake_all()
 
     def _abandon_in_child(self) -> None:
         self._closed = ForkedProcess(f"queue {self.name!r}")

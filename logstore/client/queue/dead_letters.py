@@ -60,8 +60,7 @@ class DeadLetters(Queue):
                 chunk = self._take_letters(wanted, end_offset)
             if not chunk:
                 return count
-            self._put_back(chunk)
-            count += len(chunk)
+            count += self._put_back(chunk)
             if wanted is not None:
                 wanted = [offset for offset in wanted if offset > chunk[-1].record.offset]
 
@@ -100,7 +99,8 @@ class DeadLetters(Queue):
                 break
         return chunk
 
-    def _put_back(self, letters: Sequence[Doomed]) -> None:
+    def _put_back(self, letters: Sequence[Doomed]) -> int:
+        """How many were put back: not those that are found to be back already."""
         target = self._parent()
         topic_id = self._state.topic_id
         try:
@@ -120,6 +120,7 @@ class DeadLetters(Queue):
                         [replayed_headers(record.headers, topic_id, record.offset) for record in records],
                     )
                 self._settle_replayed(target)
+                return len(records)
         except BaseException:
             with self._lock:
                 for one in letters:

@@ -83,6 +83,11 @@ class Journal:
     def is_due(self) -> bool:
         return self._note_count >= self._limit
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything is noted behind the last snapshot."""
+        return self._note_count > 1
+
     def sync(self) -> None:
         """Wait until all that is noted by now is on the disk. Raises StorageFailure, PartitionOffline, Closed."""
         self.log.flush()

@@ -197,7 +197,11 @@ class Message:
             return self._deserializer(stored)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise SerializationFailed("deserializer", "the queue", reason, 0, self.offset) from error
+            raise SerializationFailed("deserializer", self._queue_name, reason, 0, self.offset) from error
+
+    @property
+    def _queue_name(self) -> str:
+        return "queue"
 
     @property
     def expires_at_ms(self) -> int | None:
@@ -238,6 +242,10 @@ class Job(Message):
     @property
     def queue(self) -> "Queue":
         return self._queue
+
+    @property
+    def _queue_name(self) -> str:
+        return self._queue.name
 
     def ack(self) -> None:
         """It is done: never handed out again, once this returns. Raises NotInFlight, StorageFailure, Closed."""

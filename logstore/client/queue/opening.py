@@ -48,10 +48,12 @@ _LETTERS_CONFIG = {"max.deliveries": 0}
 
 
 class Opened(NamedTuple):
-    """``must_sync``: the state is not what the notes say, and the next note must be a snapshot, on the disk."""
+    """``must_sync``: the state is not what the notes say, and the next note must be a snapshot, on the disk;
+    ``must_note``: the settings are not what the notes say."""
 
     loaded: Loaded
     must_sync: bool
+    must_note: bool
 
 
 def check_name(name: object) -> str:
@@ -79,8 +81,8 @@ def parent_of(name: str, topics: Iterable[TopicDescription]) -> str | None:
     return parent if parent != name and STATE_PREFIX + parent in names else None
 
 
-def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> bool:
-    """See that the queue's topics are there: whether it is new. Raises InvalidArgument for a topic that is no queue."""
+def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> None:
+    """See that the queue's topics are there. Raises InvalidArgument for a topic that is no queue."""
     known = {topic.name: topic for topic in store.topics()}
     is_new = STATE_PREFIX + name not in known
     if name in known:
@@ -92,7 +94,6 @@ def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> bool:
         store.create_topic(name, 1, **wanted)
     elif is_new:
         store.alter_topic(name, wanted)
-    return is_new
 
 
 def _check_topic(store: TopicStore, topic: TopicDescription, is_new: bool) -> None:
@@ -109,12 +110,16 @@ def _check_topic(store: TopicStore, topic: TopicDescription, is_new: bool) -> No
         )
 
 
-def open_state(store: TopicStore, name: str) -> Opened:
-    """The queue's state, ready to be used. Raises StorageFailure, UnknownTopic, DamagedTopic."""
+def open_state(store: TopicStore, name: str, settings: Mapping[str, object], *, of_letters: bool) -> Opened:
+    """The queue's state, ready to be used, with these settings changed. Raises InvalidSetting, StorageFailure,
+    UnknownTopic, DamagedTopic."""
     messages = store.log(name)
     view = messages.view
     loaded = load(store.log(STATE_PREFIX + name).view, store.topic(name), view)
     state = loaded.state
+    is_new = not loaded.note_count or state.is_foreign
+    before = first_config(of_letters) if is_new else state.config
+    state.config = before.replace(settings)
     if state.is_foreign:
         logger.warning("queue %r: its notes are of a topic that was deleted, and are not used", name)
     for damage in loaded.damages:
@@ -124,7 +129,8 @@ def open_state(store: TopicStore, name: str) -> Opened:
         logger.warning("queue %r: its log ends at %d, before what is noted of it", name, view.log_end_offset)
     is_given_anew = _settle_buried(store, name, state, view.log_end_offset) or _settle_replayed(store, name, state)
     resume(state, Reader(messages))
-    return Opened(loaded, is_beyond or is_given_anew or state.is_foreign or bool(loaded.damages))
+    must_sync = is_beyond or is_given_anew or state.is_foreign or bool(loaded.damages)
+    return Opened(loaded, must_sync, must_note=is_new or state.config != before)
 
 
 def _settle_buried(store: TopicStore, name: str, state: QueueState, end_offset: int) -> bool:

@@ -130,7 +130,7 @@ class Queue(Settling):
         if offset >= self._log.log_end_offset:
             return None
         record = self._reader.next(offset)
-        if type(record) is not Record or record[4]:
+        if type(record) is not Record or record[4]:  # it has headers
             return None
         self._journal.note([encode_delivered(offset, offset, 1)])
         state.deliver_fresh(now_ms + self._hold_ms)
@@ -138,9 +138,31 @@ class Queue(Settling):
             self._pass_on()
         return Job(self, record, 1)
 
+    def _take_plain_run(self, count: int) -> list[Job]:
+        """As many of those; none where something else is among them. Under the lock."""
+        state = self._state
+        now_ms = self._now_ms()
+        if not self._is_plain or state.has_other(now_ms, self._wall_ms):
+            return []
+        first = state.cursor
+        end = min(first + count, self._log.log_end_offset)
+        records: list[Record] = []
+        for offset in range(first, end):
+            record = self._reader.next(offset)
+            if type(record) is not Record or record[4]:
+                return []
+            records.append(record)
+        if records:
+            self._journal.note([encode_delivered(first, end - 1, 1)])
+        for _ in records:
+            state.deliver_fresh(now_ms + self._hold_ms)
+        return [Job(self, record, 1) for record in records]
+
     def _take(self, count: int) -> tuple[list[Job], list[Doomed]]:
         """What is ready, up to ``count``, and what is found on the way that is for the dead letters. Under the lock."""
         self._check_open()
+        if run := self._take_plain_run(count):
+            return run, []
         wall_ms, now_ms = self._wall_ms(), self._now_ms()
         taken: list[tuple[Pending, Record]] = []
         doomed: list[Doomed] = []

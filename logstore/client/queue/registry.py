@@ -9,6 +9,7 @@ from logstore.client.queue.dead_letters import DeadLetters
 from logstore.client.queue.messages import Deserializer
 from logstore.client.queue.opening import (
     DEAD_SUFFIX,
+    STATE_PREFIX,
     check_name,
     first_config,
     make_topics,
@@ -17,7 +18,7 @@ from logstore.client.queue.opening import (
     queue_names,
 )
 from logstore.client.queue.queue import Queue
-from logstore.errors import InvalidArgument
+from logstore.errors import InvalidArgument, UnknownTopic
 from logstore.store import TopicStore
 
 Serializer = Callable[[Any], bytes | None]
@@ -52,19 +53,19 @@ class Queues:
             queue = self._queues.get(name)
             if queue is None or queue.is_closed:
                 parent = parent_of(name, self._store.topics())
-                queue = self._open_letters(parent) if parent is not None else self._open_messages(name, settings)
+                queue = self._open_messages(name, settings or {}) if parent is None else self._open_letters(parent)
             queue.serializer = serializer or queue.serializer
             queue.deserializer = deserializer or queue.deserializer
             if settings:
                 queue.configure(queue.config.replace(settings))
             return queue
 
-    def _open_messages(self, name: str, settings: Mapping[str, object] | None) -> Queue:
-        first_config(of_letters=False).replace(settings or {})  # wrong ones must not leave topics behind
-        is_new = make_topics(self._store, name, of_letters=False)
-        opened = open_state(self._store, name)
+    def _open_messages(self, name: str, settings: Mapping[str, object]) -> Queue:
+        first_config(of_letters=False).replace(settings)  # wrong ones must not leave topics behind
+        make_topics(self._store, name, of_letters=False)
+        opened = open_state(self._store, name, settings, of_letters=False)
         queue = Queue(self._store, name, opened, *self._clocks, open_letters=lambda: self._open_letters(name))
-        self._keep(queue, is_new or not opened.loaded.note_count)
+        self._queues[name] = queue
         return queue
 
     def _open_letters(self, name: str) -> DeadLetters:
@@ -73,20 +74,21 @@ class Queues:
         with self._lock:
             letters = self._queues.get(letters_name)
             if letters is None or letters.is_closed:
-                is_new = make_topics(self._store, letters_name, of_letters=True)
-                opened = open_state(self._store, letters_name)
+                make_topics(self._store, letters_name, of_letters=True)
+                opened = open_state(self._store, letters_name, {}, of_letters=True)
                 letters = DeadLetters(self._store, letters_name, opened, *self._clocks, parent=lambda: self.open(name))
-                self._keep(letters, is_new or not opened.loaded.note_count)
+                self._queues[letters_name] = letters
             assert isinstance(letters, DeadLetters)
             parent = self._queues.get(name)
             if parent is not None:
                 letters.deserializer = letters.deserializer or parent.deserializer
             return letters
 
-    def _keep(self, queue: Queue, is_new: bool) -> None:
-        if is_new:
-            queue.begin(first_config(isinstance(queue, DeadLetters)))
-        self._queues[queue.name] = queue
+    def topic_changed(self, name: str) -> None:
+        """A topic was made, altered or deleted: a queue whose topic is gone is none any more."""
+        queue = self._queues.get(name.removeprefix(STATE_PREFIX))
+        if queue is not None and name not in {topic.name for topic in self._store.topics()}:
+            queue.abandon(UnknownTopic(name))
 
     def close(self) -> None:
         """All of them."""

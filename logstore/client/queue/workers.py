@@ -6,8 +6,7 @@ that doubles with each delivery, until it is a dead letter.
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Event
+from threading import Event, Thread, current_thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -44,19 +43,25 @@ class Workers:
         self._queue, self._handler = queue, handler
         self._backoff, self._backoff_max = backoff, backoff_max
         self._stopping = Event()
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"logstore-worker {queue.name}")
-        self._runs: list[Future[None]] = [self._executor.submit(self._run) for _ in range(workers)]
+        self._threads = [  # daemons: a program that ends is not kept from it by who waits for messages
+            Thread(target=self._run, name=f"logstore-worker {queue.name} {number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, wait: bool = True) -> None:
         """Take no more messages. ``wait`` until the handlers under way have come to their end."""
         self._stopping.set()
         self._queue.wake_all_getters()
-        self._executor.shutdown(wait=wait)
+        if wait:
+            self.join()
 
     def join(self) -> None:
         """Wait until they were stopped, or the queue was closed."""
-        for run in self._runs:
-            run.result()
+        for thread in self._threads:
+            if thread is not current_thread():  # a handler may stop its own workers
+                thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
