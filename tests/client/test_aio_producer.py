@@ -14,7 +14,7 @@ import logstore.aio
 from logstore import Durability
 from logstore.aio import AsyncStore
 from logstore.client.aio.producer import AsyncProducer
-from logstore.client.embedded.producer import RECORD_MEMORY
+from logstore.client.embedded.producer.producer import RECORD_MEMORY
 
 NEVER_MS = 60_000
 TIMEOUT_S = 30

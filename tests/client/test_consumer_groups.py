@@ -11,7 +11,7 @@ import pytest
 
 import logstore
 from logstore.client.consumer import ConsumerRecord, RebalanceListener
-from logstore.client.embedded.consumer import EmbeddedConsumer
+from logstore.client.embedded.consumer.consumer import EmbeddedConsumer
 from logstore.client.embedded.store import Store
 from logstore.errors import (
     Closed,

@@ -14,7 +14,7 @@ from kafka.partitioner.default import murmur2 as kafka_murmur2
 
 import logstore
 from logstore import Durability, Record, Store
-from logstore.client.embedded.producer import RECORD_MEMORY, EmbeddedProducer
+from logstore.client.embedded.producer.producer import RECORD_MEMORY, EmbeddedProducer
 from logstore.client.producer import Receipt
 from logstore.config import ProducerConfig
 

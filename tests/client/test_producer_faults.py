@@ -16,7 +16,7 @@ import logstore
 from children import environment, run_python
 from failing_os import FAILED_SYNC, FULL_DISK, FailingCalls
 from logstore import Durability, Store
-from logstore.client.embedded.producer import EmbeddedProducer
+from logstore.client.embedded.producer.producer import EmbeddedProducer
 from logstore.config import ProducerConfig
 
 NEVER_MS = 60_000

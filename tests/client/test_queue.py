@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from kafka.record import MemoryRecords
 
 import logstore
+from kafka_oracle import KafkaOracle
 from logstore import Closed, Empty, Full, InvalidArgument, InvalidRecord, InvalidSetting, NotInFlight, Store
 from logstore.client.queue.queue import Queue
 from logstore.errors import RecordTooLarge, SerializationFailed, TimedOut, Unsupported
@@ -478,3 +480,39 @@ def test_a_queue_whose_topic_was_deleted_begins_anew(tmp_path: Path) -> None:
         assert queue.stats().dead == 1
     with logstore.open(tmp_path) as store:
         assert values(store.queue("jobs")) == [b"d", b"e"]
+
+
+# ------------------------------------------------------------------------------------------------- other clients
+
+
+def test_other_clients_read_the_messages_and_may_delay_theirs(store: Store, jobs: Queue) -> None:
+    jobs.put(b"a", key=b"k", headers={"h": b"v"}, delay=1000)
+    jobs.put(b"b")
+    data = store.log("jobs").read(0).read()
+    records = MemoryRecords(data)
+    found = []
+    while records.has_next():
+        found += [(record.key, record.value, dict(record.headers)) for record in records.next_batch()]
+    (key, value, headers), plain = found
+    assert (key, value, headers.pop("h")) == (b"k", b"a", b"v")
+    assert set(headers) == {"logstore.visible-at"}
+    assert plain == (None, b"b", {})
+
+    soon_ms = time.time_ns() // 1_000_000 + 100
+    for header in (b"%d" % soon_ms, b"soon", None):
+        store.log("jobs").append([header], headers=[(("logstore.visible-at", header),)])
+    assert [job.value for job in jobs.get_many(10)] == [b"b", b"soon", None]  # what is no time is not believed
+    assert jobs.get(timeout=SOON_S).value == b"%d" % soon_ms
+
+
+@pytest.mark.kafka
+def test_kafka_reads_messages_and_notes(store: Store, jobs: Queue, kafka: KafkaOracle) -> None:
+    jobs.put_many([b"a", b"b"], keys=[b"k", None])
+    for job in jobs.get_many(2):
+        job.ack()
+    jobs.close()
+    store.close()
+    logs = [*store.path.glob("jobs_0/*.log"), *store.path.glob("__queue.jobs_0/*.log")]
+    dumped = kafka.dump_log_segments(*logs)
+    assert not dumped.problems
+    assert len(dumped.records()) == 1  # all is acked, and a snapshot says so

@@ -379,6 +379,8 @@ def live(number):
         threading.Thread(target=run, daemon=True).start()
     time.sleep(60)
 
+with logstore.open(path) as store:
+    store.queue("jobs")
 for number in range(lives):
     child = os.fork()
     if not child:

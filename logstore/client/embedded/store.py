@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
-from logstore.client.embedded.consumer import EmbeddedConsumer
-from logstore.client.embedded.heartbeats import Heartbeats
-from logstore.client.embedded.producer import EmbeddedProducer
+from logstore.client.embedded.consumer.consumer import EmbeddedConsumer
+from logstore.client.embedded.consumer.heartbeats import Heartbeats
+from logstore.client.embedded.producer.producer import EmbeddedProducer
 from logstore.client.producer import Serializer
 from logstore.client.queue.queue import Queue
 from logstore.client.queue.registry import Queues

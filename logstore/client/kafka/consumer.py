@@ -19,7 +19,6 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
-from logstore.client.embedded.turns import TakesTurns, in_turn, last_turn
 from logstore.client.kafka.admin import PASSING, Admin
 from logstore.client.kafka.admin import logger as library_logger
 from logstore.client.kafka.commits import Commits, note_commit
@@ -30,6 +29,7 @@ from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.client.kafka.settings import Properties, is_cooperative
 from logstore.client.record_arguments import as_timeout
+from logstore.client.turns import TakesTurns, in_turn, last_turn
 from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, NoCommittedOffset, NotAssigned
 from logstore.format.filename import TopicPartition

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as LibProducer
 
-from logstore.client.embedded.delivery import Delivery, looking
+from logstore.client.delivery import Delivery, looking
 from logstore.client.kafka.admin import Admin
 from logstore.client.kafka.admin import logger as library_logger
 from logstore.client.kafka.errors import Facts, refused_setting, translated

@@ -29,7 +29,8 @@ class ReadOnlyQueue:
         self.name = name
         self.deserializer = deserializer
         self._store = store
-        store.topic(STATE_PREFIX + name)
+        for topic in (name, STATE_PREFIX + name):  # a queue that is being made has only one of them
+            store.topic(topic)
 
     def stats(self) -> QueueStats:
         """See QueueStats."""

@@ -10,16 +10,16 @@ from types import TracebackType
 from typing import TypeVar
 
 from logstore.client.consumer import ConsumerRecord, Deserializer, Partitions, RebalanceListener
-from logstore.client.embedded.bell import Bell
-from logstore.client.embedded.feed import Feed, offset_of
-from logstore.client.embedded.fetcher import Fetcher
-from logstore.client.embedded.heartbeats import Heartbeats
-from logstore.client.embedded.holdings import Holdings
-from logstore.client.embedded.membership import Membership
-from logstore.client.embedded.offsets import Identity, Offsets
-from logstore.client.embedded.positions import Positions, checked_keys, checked_partitions
-from logstore.client.embedded.subscription import Subscription
-from logstore.client.embedded.turns import in_turn, last_turn
+from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.consumer.feed import Feed, offset_of
+from logstore.client.embedded.consumer.fetcher import Fetcher
+from logstore.client.embedded.consumer.heartbeats import Heartbeats
+from logstore.client.embedded.consumer.holdings import Holdings
+from logstore.client.embedded.consumer.membership import Membership
+from logstore.client.embedded.consumer.offsets import Identity, Offsets
+from logstore.client.embedded.consumer.positions import Positions, checked_keys, checked_partitions
+from logstore.client.embedded.consumer.subscription import Subscription
+from logstore.client.turns import in_turn, last_turn
 from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, LogstoreError, SerializationFailed
 from logstore.format.filename import TopicPartition

@@ -6,7 +6,7 @@ from itertools import repeat
 from operator import attrgetter
 
 from logstore.client.consumer import ConsumerRecord
-from logstore.client.embedded.transactions import Transactions
+from logstore.client.embedded.consumer.transactions import Transactions
 from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, OffsetOutOfRange, StorageFailure
 from logstore.format.batch import RecordBatch
 from logstore.format.filename import TopicPartition

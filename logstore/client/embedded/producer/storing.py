@@ -7,7 +7,7 @@ each log is synced once, which covers what others have appended meanwhile too.
 import logging
 from collections.abc import Iterator, Sequence
 
-from logstore.client.embedded.accumulator import Batch, Outgoing, Stretch
+from logstore.client.embedded.producer.accumulator import Batch, Outgoing, Stretch
 from logstore.config import ProducerConfig
 from logstore.errors import InvalidRecord, LogstoreError, TimedOut, UnknownTopic
 from logstore.format.compression import Compression

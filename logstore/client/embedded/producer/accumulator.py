@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from logstore.client.embedded.delivery import Delivery, looking
-from logstore.client.embedded.route import Route
+from logstore.client.delivery import Delivery, looking
+from logstore.client.embedded.producer.route import Route
 from logstore.client.producer import Receipt
 from logstore.format.batch import HEADER_SIZE
 from logstore.format.record import Headers

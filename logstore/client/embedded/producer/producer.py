@@ -28,12 +28,19 @@ from concurrent.futures import Future
 from threading import TIMEOUT_MAX, Lock
 from typing import Any
 
-from logstore.client.embedded.accumulator import Accumulator, Batch, OnDelivery, Outgoing, Stretch, Unacknowledged
-from logstore.client.embedded.bell import Bell
-from logstore.client.embedded.delivery import Delivery
-from logstore.client.embedded.room import Room, Waiter
-from logstore.client.embedded.route import PLAIN_OVERHEAD, PLAIN_SIZE_MAX, Route, check_size, record_size
-from logstore.client.embedded.storing import Storing
+from logstore.client.delivery import Delivery
+from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.producer.accumulator import (
+    Accumulator,
+    Batch,
+    OnDelivery,
+    Outgoing,
+    Stretch,
+    Unacknowledged,
+)
+from logstore.client.embedded.producer.room import Room, Waiter
+from logstore.client.embedded.producer.route import PLAIN_OVERHEAD, PLAIN_SIZE_MAX, Route, check_size, record_size
+from logstore.client.embedded.producer.storing import Storing
 from logstore.client.producer import Producer, Receipt, Serializer
 from logstore.client.record_arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.config import ProducerConfig

@@ -21,11 +21,11 @@ from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
-from logstore.client.embedded.bell import Bell
-from logstore.client.embedded.heartbeats import Beating, Heartbeats
-from logstore.client.embedded.holdings import Holdings
-from logstore.client.embedded.offsets import Identity, Offsets
-from logstore.client.embedded.subscription import Subscription
+from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.consumer.heartbeats import Beating, Heartbeats
+from logstore.client.embedded.consumer.holdings import Holdings
+from logstore.client.embedded.consumer.offsets import Identity, Offsets
+from logstore.client.embedded.consumer.subscription import Subscription
 from logstore.config import ConsumerConfig
 from logstore.errors import (
     Closed,

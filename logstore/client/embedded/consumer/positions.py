@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from logstore.client.consumer import Consumer, Partitions
-from logstore.client.embedded.bell import Bell
-from logstore.client.embedded.feed import Feed
-from logstore.client.embedded.fetcher import Fetcher
-from logstore.client.embedded.offsets import Offsets
-from logstore.client.embedded.turns import TakesTurns, in_turn
+from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.consumer.feed import Feed
+from logstore.client.embedded.consumer.fetcher import Fetcher
+from logstore.client.embedded.consumer.offsets import Offsets
+from logstore.client.turns import TakesTurns, in_turn
 from logstore.errors import InvalidArgument, NotAssigned
 from logstore.format.filename import TopicPartition
 from logstore.storage.arguments import as_integer

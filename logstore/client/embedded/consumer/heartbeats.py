@@ -10,7 +10,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 
-from logstore.client.embedded.bell import Bell
+from logstore.client.embedded.consumer.bell import Bell
 
 # A rebalance takes each member's time. So the more members there are, the longer others that come have, to be part of
 # the same one; seconds, a member and at most.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from logstore.client.embedded.bell import Bell
+from logstore.client.embedded.consumer.bell import Bell
 from logstore.errors import Closed, ConcurrentUse, ForkedProcess, LogstoreError
 
 Arguments = ParamSpec("Arguments")

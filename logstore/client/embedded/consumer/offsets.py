@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from logstore.client.embedded.feed import Feed
+from logstore.client.embedded.consumer.feed import Feed
 from logstore.config import ConsumerConfig
 from logstore.errors import (
     IllegalGeneration,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Iterable
 
 from logstore.client.consumer import RebalanceListener
-from logstore.client.embedded.feed import Feed
-from logstore.client.embedded.fetcher import Fetcher
-from logstore.client.embedded.offsets import Offsets
+from logstore.client.embedded.consumer.feed import Feed
+from logstore.client.embedded.consumer.fetcher import Fetcher
+from logstore.client.embedded.consumer.offsets import Offsets
 from logstore.config import ConsumerConfig
 from logstore.errors import UnknownPartition, UnknownTopic
 from logstore.format.filename import TopicPartition

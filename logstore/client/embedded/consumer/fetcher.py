@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from logstore.client.consumer import ConsumerRecord, Deserializer
-from logstore.client.embedded.bell import Bell
-from logstore.client.embedded.feed import Feed, nothing
+from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.consumer.feed import Feed, nothing
 from logstore.config import ConsumerConfig
 from logstore.errors import (
     DamagedLog,
