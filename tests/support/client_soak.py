@@ -33,8 +33,7 @@ from client_promises import (
     Resumed,
 )
 from damage import findings
-from logstore import Store
-from logstore.client.consumer import ConsumerRecord
+from logstore.client.consumer import Consumer, ConsumerRecord
 from logstore.client.producer import Producer
 from logstore.client.queue.messages import Job
 from logstore.errors import Empty, FencedInstance, IllegalGeneration, NotInFlight, RebalanceInProgress, UnknownMember
@@ -128,7 +127,7 @@ class Life:
             demand([record.offset for record in found] == list(range(first, first + len(found))), "a poll skips")
             self.journal.note(Read(partition, first, [record.value for record in found]))
 
-    def commit(self, consumer: logstore.Consumer) -> None:
+    def commit(self, consumer: Consumer) -> None:
         positions = {number: consumer.position("t", number) for _, number in consumer.assignment()}
         try:
             consumer.commit()

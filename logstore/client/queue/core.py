@@ -266,7 +266,7 @@ class QueueCore:
         return min([self._state.low_water, *waiting])
 
     def _make_room(self) -> None:
-        """The disk is full: what was let go of is unlinked at once. Under the lock."""
+        """The disk is full: what was let go of is unlinked at once."""
         for log in (self._log, self._journal.log):
             with contextlib.suppress(LogstoreError):
                 log.unlink_retired(at_once=True)

@@ -9,7 +9,7 @@ from logstore.client.producer import Receipt
 from logstore.client.queue.burial import Burial
 from logstore.client.queue.messages import checked_headers, timing_headers
 from logstore.client.queue.waiting import Turn, deadline_s
-from logstore.errors import Full, InvalidRecord, SerializationFailed
+from logstore.errors import DiskFull, Full, InvalidRecord, SerializationFailed
 from logstore.format.record import Headers
 from logstore.storage.arguments import as_column
 from logstore.storage.durability import Durability
@@ -66,9 +66,9 @@ class Intake(Burial):
         if self._is_bounded:
             appended = self._append_bounded([value], columns, until_s, durability)
         elif columns is None:
-            appended = self._append([value], durability=durability)
+            appended = self._append_or_make_room([value], durability=durability)
         else:
-            appended = self._append([value], keys=columns[0], headers=columns[1], durability=durability)
+            appended = self._append_or_make_room([value], keys=columns[0], headers=columns[1], durability=durability)
         offset, _, timestamp_ms, reached, _ = appended
         return _receipt((self.name, 0, offset, timestamp_ms, reached))
 
@@ -98,9 +98,11 @@ class Intake(Burial):
         if self._is_bounded:
             appended = self._append_bounded(stored, columns, deadline_s(block, timeout), self._durability)
         elif columns is None:
-            appended = self._append(stored, durability=self._durability)
+            appended = self._append_or_make_room(stored, durability=self._durability)
         else:
-            appended = self._append(stored, keys=columns[0], headers=columns[1], durability=self._durability)
+            appended = self._append_or_make_room(
+                stored, keys=columns[0], headers=columns[1], durability=self._durability
+            )
         first, last, timestamp_ms, durability, _ = appended
         return [_receipt((self.name, 0, offset, timestamp_ms, durability)) for offset in range(first, last + 1)]
 
@@ -148,13 +150,21 @@ class Intake(Burial):
         room = self.config.max_size - self._unsettled_count()
         if len(values) > room and self._is_bounded:
             return None
-        appended = self._append(values, keys=keys, headers=headers)
+        appended = self._append_or_make_room(values, keys=keys, headers=headers)
         if room > len(values):
             self._putters.wake_one()
         return appended
 
+    def _append_or_make_room(self, values: Sequence[bytes | None], **columns: Any) -> Appended:
+        """Where the disk is full, what is settled makes room first."""
+        try:
+            return self._append(values, **columns)
+        except DiskFull:
+            self._make_room()
+        return self._append(values, **columns)
+
     def take_in(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], headers: Sequence[Headers]) -> None:
         """Put in what another queue gives away: as it is stored, on the disk when this returns, room or not."""
         self._check_open()
-        self._append(values, keys=keys, headers=headers)
+        self._append_or_make_room(values, keys=keys, headers=headers)
         self._log.flush()

@@ -41,8 +41,10 @@ _NOTES = {
     "segment.bytes": 4 << 20,
     "max.message.bytes": INT_MAX,  # a snapshot is one record
     "file.delete.delay.ms": 1_000,
-    "preallocate": True,  # where the disk is full, messages can still be got and acked, which makes room
-    "index.interval.bytes": 1 << 20,  # it is only ever read from its start
+    # Where the disk is full, messages can still be got and acked, which makes room: the log has its space, and each of
+    # its indexes has all that it will need, a block, when it has an entry.
+    "preallocate": True,
+    "index.interval.bytes": 16 << 10,
 }
 _LETTERS_CONFIG = {"max.deliveries": 0}
 
