@@ -3,13 +3,23 @@
 ``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError.
 """
 
+from logstore.client.consumer import Consumer, ConsumerRecord, RebalanceListener
 from logstore.client.embedded.store import Store, open
 from logstore.client.kafka.connecting import connect
-from logstore.config import StoreConfig, TopicConfig
+from logstore.client.producer import Producer, Receipt
+from logstore.client.queue.dead_letters import DeadLetter, DeadLetters
+from logstore.client.queue.looks import QueueStats
+from logstore.client.queue.messages import Job, Message
+from logstore.client.queue.queue import Queue
+from logstore.client.queue.read_only import ReadOnlyQueue
+from logstore.client.queue.workers import Workers
+from logstore.config import ConsumerConfig, ProducerConfig, QueueConfig, StoreConfig, TopicConfig
 from logstore.errors import *  # noqa: F403
 from logstore.errors import __all__ as _errors
 from logstore.format.compression import Compression
+from logstore.format.filename import TopicPartition
 from logstore.format.record import Record
+from logstore.groups.requests import GroupDescription, MemberDescription, OffsetAndMetadata
 from logstore.storage.durability import Durability
 from logstore.storage.log_writer import Appended
 from logstore.storage.opening import OpeningProgress
@@ -21,16 +31,36 @@ from logstore.store import ReadOnlyStore
 __all__ = [
     "Appended",
     "Compression",
+    "Consumer",
+    "ConsumerConfig",
+    "ConsumerRecord",
+    "DeadLetter",
+    "DeadLetters",
     "Durability",
+    "GroupDescription",
+    "Job",
+    "MemberDescription",
+    "Message",
+    "OffsetAndMetadata",
     "OpeningProgress",
     "PartitionLog",
+    "Producer",
+    "ProducerConfig",
+    "Queue",
+    "QueueConfig",
+    "QueueStats",
     "ReadOnlyLog",
+    "ReadOnlyQueue",
     "ReadOnlyStore",
+    "RebalanceListener",
+    "Receipt",
     "Record",
     "Store",
     "StoreConfig",
     "TopicConfig",
     "TopicDescription",
+    "TopicPartition",
+    "Workers",
     "connect",
     "open",
     *_errors,

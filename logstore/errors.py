@@ -13,6 +13,7 @@ __all__ = [
     "Closed",
     "ClusterFailure",
     "ConcurrentUse",
+    "CopyRefused",
     "CorruptBatch",
     "CorruptCheckpoint",
     "CorruptData",
@@ -701,3 +702,15 @@ class ClusterFailure(LogstoreError):
     @property
     def message(self) -> str:
         return f"{self.what}: {self.code}: {self.reason}"
+
+
+class CopyRefused(LogstoreError):
+    """``place``, a topic or a partition, cannot be copied without doubling, losing or changing records."""
+
+    def __init__(self, place: str, reason: str, remedy: str) -> None:
+        super().__init__(place, reason, remedy)
+        self.place, self.reason, self.remedy = place, reason, remedy
+
+    @property
+    def message(self) -> str:
+        return f"{self.place}: {self.reason}; {self.remedy}"

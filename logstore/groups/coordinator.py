@@ -84,6 +84,12 @@ class GroupCoordinator:
             raise
         _OPEN.add(self)
 
+    def get_ready(self) -> None:
+        """Make the topic of the groups where there is none, which the first join or commit would wait for. Raises
+        StorageFailure, DamagedTopic, Closed."""
+        self._table.check_open()
+        self._log.make()
+
     # ------------------------------------------------------------------------------------------------------ membership
 
     def join(self, request: JoinRequest, reply: JoinCallback) -> None:
@@ -192,6 +198,11 @@ class GroupCoordinator:
         if taken and durability is Durability.FSYNC:
             self._log.sync(group)
         return refused
+
+    def sync_commits(self, group: str) -> None:
+        """Have on the disk whatever was committed for a group with less. Raises StorageFailure, PartitionOffline."""
+        self._table.check_open()
+        self._log.sync(group)
 
     def _refused(self, wanted: Mapping[TopicPartition, OffsetAndMetadata]) -> dict[TopicPartition, LogstoreError]:
         """Under the group's lock: a topic that is deleted has its offsets taken away after this, or is unknown here."""

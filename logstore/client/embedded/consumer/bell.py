@@ -1,5 +1,6 @@
 """How a consumer waits: until somebody rings, without looking again and again."""
 
+from collections.abc import Callable
 from threading import Lock
 
 _LONG_S = 1e6  # more than a lock's time-out may be is for ever
@@ -14,12 +15,23 @@ class Bell:
         self._is_silent.acquire()
         self.has_news = False
         """Rung for something else than records, since who waits last looked."""
+        self._callback: Callable[[], None] | None = None
 
     def ring(self) -> None:
         try:
             self._is_silent.release()
         except RuntimeError:  # it is ringing
             pass
+        callback = self._callback
+        if callback is not None:
+            self._callback = None
+            callback()
+
+    def call_when_rung(self, callback: Callable[[], None]) -> None:
+        """For who cannot stand still to wait: have this called by the next ring, instead of what was to be called
+        before, in the thread that rings. Of a ring that came earlier ``wait(0)`` tells. Of two at once, both may call.
+        """
+        self._callback = callback
 
     def tell(self) -> None:
         """Ring for something that is to be seen to before any further record is handed out."""

@@ -31,6 +31,8 @@ from logstore.storage.data_dir import DataDir
 
 Found = TypeVar("Found")
 
+LEAVE_S = 5.0
+
 
 class EmbeddedConsumer(Positions):
     """See Consumer. ``groups`` gives the coordinator; nothing is asked of it without a group."""
@@ -63,6 +65,8 @@ class EmbeddedConsumer(Positions):
         self._is_woken = False
         self._run: tuple[Feed, list[ConsumerRecord]] | None = None  # what an iteration hands out, and
         self._row: ConsumerRecord | None = None  # the last that it has
+        self.leave_s = LEAVE_S
+        """How long who leaves its group waits for a rebalance to be over, to commit what it has read."""
 
     # ------------------------------------------------------------------------------------------------- which partitions
 
@@ -138,7 +142,7 @@ class EmbeddedConsumer(Positions):
         membership, self._membership = self._membership, None
         try:
             if membership is not None:
-                membership.leave()
+                membership.leave(self.leave_s)
             else:
                 self._holdings.revoke(self._holdings.partitions)
         finally:
@@ -163,7 +167,7 @@ class EmbeddedConsumer(Positions):
             raise
         except BaseException:  # Ctrl-C, on the way out too: nobody has got what was taken
             if self._fetcher.handed is not handed_before:
-                self._take_back()
+                self.take_back()
             raise
 
     @in_turn
@@ -171,7 +175,7 @@ class EmbeddedConsumer(Positions):
         limit = self._config.max_poll_records if max_records is None else as_integer("max_records", max_records)
         if limit < 1:
             raise InvalidArgument("max_records", max_records, "must be at least 1")
-        deadline_s = None if timeout is None else time.monotonic() + _seconds(timeout)
+        deadline_s = None if timeout is None else time.monotonic() + as_seconds(timeout)
         return self._wait_for(partial(self._fetcher.take, limit), deadline_s) or []
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
@@ -179,20 +183,33 @@ class EmbeddedConsumer(Positions):
         return self._iterate()
 
     def _iterate(self) -> Iterator[ConsumerRecord]:
+        while (run := self.next_run(None)) is not None:
+            yield from run
+
+    def next_run(self, timeout_s: float | None) -> Iterator[ConsumerRecord] | None:
+        """What an iteration hands out next, up to where something else is to be seen to; None at the time-out, after
+        ``wakeup`` and ``close``."""
+        try:
+            feed = self._next_feed(timeout_s)
+        except Closed:
+            if self._is_closing:
+                return None
+            raise
+        return None if feed is None else self._hand_out(feed)
+
+    def _hand_out(self, feed: Feed) -> Iterator[ConsumerRecord]:
         fetcher, bell, offsets, membership = self._fetcher, self._bell, self._offsets, self._membership
-        while (feed := self._next_feed()) is not None:
-            rows = feed.rows
-            self._run, self._row = (feed, rows), None
-            for row in rows[feed.at :]:
-                record = self._deserialized(row) if fetcher.has_deserializers else row
-                self._row = row
-                yield record
-                now_s = time.monotonic()
-                if membership is not None:
-                    membership.polled_s = now_s
-                if feed.rows is not rows or feed.is_paused or bell.has_news or now_s >= offsets.due_s:
-                    break
-            membership = self._membership
+        rows = feed.rows
+        self._run, self._row = (feed, rows), None
+        for row in rows[feed.at :]:
+            record = self._deserialized(row) if fetcher.has_deserializers else row
+            self._row = row
+            yield record
+            now_s = time.monotonic()
+            if membership is not None:
+                membership.polled_s = now_s
+            if feed.rows is not rows or feed.is_paused or bell.has_news or now_s >= offsets.due_s:
+                break
 
     def _deserialized(self, row: ConsumerRecord) -> ConsumerRecord:
         """Raises SerializationFailed: the row stays the next one, and those before it are consumed."""
@@ -202,17 +219,9 @@ class EmbeddedConsumer(Positions):
             self._finish()
             raise
 
-    def _next_feed(self) -> Feed | None:
-        try:
-            return self._poll_feed()
-        except Closed:
-            if self._is_closing:
-                return None
-            raise
-
     @in_turn
-    def _poll_feed(self) -> Feed | None:
-        return self._wait_for(self._fetcher.next_feed, None)
+    def _next_feed(self, timeout_s: float | None) -> Feed | None:
+        return self._wait_for(self._fetcher.next_feed, None if timeout_s is None else time.monotonic() + timeout_s)
 
     def _wait_for(self, take: Callable[[], Found | None], deadline_s: float | None) -> Found | None:
         """What ``take`` finds; None at the deadline, and after ``wakeup``. Whoever comes here has finished with what
@@ -287,8 +296,13 @@ class EmbeddedConsumer(Positions):
         [key] = checked_partitions([(topic, partition)])
         return self._offsets.committed([key]).get(key)
 
-    @in_turn
     def commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
+        self.note_commit(offsets)
+        self.sync_commits()
+
+    @in_turn
+    def note_commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
+        """``commit`` as far as the page cache. Raises as it does."""
         try:
             if offsets is None:
                 self._offsets.commit_positions(self._fetcher.feeds.values())
@@ -301,6 +315,36 @@ class EmbeddedConsumer(Positions):
             if self._membership is not None:
                 self._membership.heed(error)
             raise
+
+    def sync_commits(self) -> None:
+        """Wait until what was noted is on the disk; in any thread. Raises StorageFailure, PartitionOffline, Closed."""
+        self._offsets.sync()
+
+    # ------------------------------------------------------------------------------------- for who waits in another way
+
+    @property
+    def bell(self) -> Bell:
+        """Rings when another poll may find something."""
+        return self._bell
+
+    @property
+    def config(self) -> ConsumerConfig:
+        return self._config
+
+    @property
+    def due_s(self) -> float:
+        """When, by time.monotonic, another poll has something to do though the bell has not rung."""
+        return self._offsets.due_s
+
+    def get_ready(self) -> None:
+        """What its group needs of the disk before a first poll, read and made ahead of that; in any thread."""
+        if self._offsets.group is not None:
+            self._groups().get_ready()
+
+    @in_turn
+    def may_leave(self) -> bool:
+        """Whether ``close`` and ``unsubscribe`` need not wait; if they need, until the bell has rung."""
+        return self._membership is None or self._membership.may_leave()
 
     # ---------------------------------------------------------------------------------------------------------- the end
 
@@ -322,11 +366,11 @@ class EmbeddedConsumer(Positions):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """After an error, what the last poll returned may not have been dealt with: it is not committed."""
-        if kind is not None and self._closed is None and not self._is_in_child():
-            self._take_back()
+        if kind is not None:
+            self.take_back()
         self.close()
 
-    def _take_back(self) -> None:
+    def take_back(self) -> None:
         """What was returned last was not consumed; unless another thread has the consumer now, or has closed it."""
         try:
             self._take_back_in_turn()
@@ -343,7 +387,8 @@ def _as_offset(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
     return offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(as_integer("offset", offset))
 
 
-def _seconds(timeout: object) -> float:
+def as_seconds(timeout: object) -> float:
+    """Raises InvalidArgument."""
     if isinstance(timeout, int | float) and timeout == timeout and not isinstance(timeout, bool):
         return max(0.0, float(timeout))
     raise InvalidArgument("timeout", timeout, "it is a number of seconds, or None to wait for ever")

@@ -54,7 +54,6 @@ from logstore.groups.requests import (
 
 PROTOCOL_TYPE = "consumer"
 CLIENT_HOST = "in-process"
-_LEAVE_S = 5.0  # how long a member that leaves waits for a rebalance to be over, to commit what it has read
 
 MemberState = Enum("MemberState", ["OUT", "JOINING", "SYNCING", "STABLE"])
 OUT, JOINING, SYNCING, STABLE = MemberState
@@ -139,12 +138,15 @@ class Membership(Beating):
         self.subscription = subscription
         self._rejoin()
 
-    def leave(self) -> None:
-        """Give up all partitions and let the others have them at once. A static member is expected back within its
-        session, and keeps its partitions until that is over."""
+    def leave(self, patience_s: float) -> None:
+        """Give up all partitions and let the others have them at once, having waited, if need be and so long at most,
+        until it ``may_leave``. A static member is expected back within its session, and keeps its partitions until that
+        is over."""
+        deadline_s = time.monotonic() + patience_s
         try:
             try:
-                self._await_commit()
+                while not self.may_leave() and self._bell.wait(deadline_s - time.monotonic()):
+                    pass
             finally:
                 self._holdings.revoke(self._holdings.partitions)
         finally:
@@ -158,13 +160,14 @@ class Membership(Beating):
                 self._groups().leave(self.group, [LeavingMember(member_id, reason="the consumer is closed")])
                 self._heartbeats.notify_others(self)
 
-    def _await_commit(self) -> None:
-        """A cooperative member may hold partitions in the middle of a rebalance, when the group takes no commits."""
-        deadline_s = time.monotonic() + _LEAVE_S
+    def may_leave(self) -> bool:
+        """Whether what was read is committed, if that is automatic, or cannot be. A cooperative member may hold
+        partitions in the middle of a rebalance, when the group takes no commits: no, until the bell has rung."""
         while not self._holdings.commit_if_automatic() and self._state in (JOINING, SYNCING):
-            if not self._inbox and not self._bell.wait(deadline_s - time.monotonic()):
-                return
+            if not self._inbox:
+                return False
             self._read_inbox()
+        return True
 
     def heed(self, error: LogstoreError) -> None:
         """What a commit was refused with may say that the group has gone on."""

@@ -97,6 +97,10 @@ class Positions(TakesTurns, Consumer):
 
     @in_turn
     def offsets_for_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
+        return self.look_up_times(timestamps_ms)
+
+    def look_up_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
+        """``offsets_for_times``, in any thread, whoever has the consumer meanwhile."""
         keys = checked_keys("timestamps_ms", timestamps_ms)
         found = {key: self._data_dir.log(*key).offset_for_time(timestamps_ms[key]) for key in keys}
         return {key: None if place is None else place.offset for key, place in found.items()}

@@ -1,0 +1,1 @@
+"""Copying topics between directories and clusters, exactly and resumably: see copier."""
