@@ -11,16 +11,20 @@ import os
 import platform
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from statistics import median
-from time import perf_counter
+from time import perf_counter, perf_counter_ns, sleep
 from typing import Any
 
 import lmdb
 import pytest
 
 from bench.peers import PEERS, Peer
+from bench.queue_peers import QUEUE_PEERS, QueuePeer
 
 
 def data_root() -> Path:
@@ -42,8 +46,11 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["file_system"] = file_system(data_root())
     machine_info["cores"] = os.cpu_count()
     machine_info["python"] = f"{platform.python_implementation()} {platform.python_version()}"
-    machine_info["lmdb"] = ".".join(map(str, lmdb.version()))
-    machine_info["sqlite"] = sqlite3.sqlite_version
+    machine_info["peers"] = {
+        "lmdb": ".".join(map(str, lmdb.version())),
+        "sqlite": sqlite3.sqlite_version,
+        **{name: version(name) for name in ("queuelib", "litequeue", "persist-queue", "diskcache")},
+    }
 
 
 @pytest.fixture
@@ -66,6 +73,24 @@ def peers(place: Path) -> Iterator[dict[str, Peer]]:
 def durable_peers(place: Path) -> Iterator[dict[str, Peer]]:
     """One of each store whose appends wait for the disk."""
     opened = {peer.name: peer(place / peer.name, durable=True) for peer in PEERS}
+    yield opened
+    for peer in opened.values():
+        peer.close()
+
+
+@pytest.fixture
+def queue_peers(place: Path) -> Iterator[dict[str, QueuePeer]]:
+    """One of each queue, empty and open."""
+    opened = {peer.name: peer(place / peer.name) for peer in QUEUE_PEERS}
+    yield opened
+    for peer in opened.values():
+        peer.close()
+
+
+@pytest.fixture
+def durable_queue_peers(place: Path) -> Iterator[dict[str, QueuePeer]]:
+    """One of each queue that can wait for the disk, and does."""
+    opened = {peer.name: peer(place / peer.name, durable=True) for peer in QUEUE_PEERS if peer.can_be_durable}
     yield opened
     for peer in opened.values():
         peer.close()
@@ -107,6 +132,29 @@ def per_second(count: int, action: Callable[[], object]) -> float:
     started = perf_counter()
     action()
     return count / (perf_counter() - started)
+
+
+def latencies_us(put: Callable[[bytes], object], wait: Callable[[int], bytes], count: int) -> list[float]:
+    """How long after the put began a thread that waits holds the message, of this number. The two take turns,
+    at times that are not in step with one who polls."""
+    random = Random(1)
+    latencies: list[float] = []
+    taken = threading.Semaphore(0)
+
+    def reader() -> None:
+        for number in range(count):
+            started = int(wait(number))
+            latencies.append((perf_counter_ns() - started) / 1000)
+            taken.release()
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    for _ in range(count):
+        sleep(random.uniform(0.0005, 0.0015))  # let the reader wait
+        put(b"%020d" % perf_counter_ns())
+        taken.acquire()
+    thread.join()
+    return latencies
 
 
 def log_lines(count: int) -> list[bytes]:

@@ -12,7 +12,7 @@ from time import perf_counter_ns, sleep
 
 import pytest
 
-from bench.conftest import Contest, data_root, per_second
+from bench.conftest import Contest, data_root, latencies_us, per_second
 from bench.peers import Lmdb, Logstore, Peer, PlainFile, Sqlite
 from bench.synthetic import Synthetic
 
@@ -95,27 +95,6 @@ def test_growth_of_an_append_from_1_mib_to_100_gib(grown: dict[str, Synthetic], 
 # ------------------------------------------------------------------------------------------------------------- W9
 
 
-def _latencies_us(append: Callable[[bytes], None], wait_and_read: Callable[[int], bytes], count: int) -> list[float]:
-    """How long after the append began a waiting thread holds the message. The two take turns."""
-    latencies: list[float] = []
-    taken = threading.Semaphore(0)
-
-    def reader() -> None:
-        for number in range(count):
-            started = int(wait_and_read(number))
-            latencies.append((perf_counter_ns() - started) / 1000)
-            taken.release()
-
-    thread = threading.Thread(target=reader)
-    thread.start()
-    for _ in range(count):
-        sleep(0.0005)  # let the reader wait
-        append(b"%020d" % perf_counter_ns())
-        taken.acquire()
-    thread.join()
-    return latencies
-
-
 class _SignalledPlainFile:
     """A plain file whose readers wait on a condition: what an application would write around one."""
 
@@ -167,19 +146,19 @@ def test_w9_append_to_waiting_reader(place: Path, contest: Contest, percentile: 
             peer.log.wait(number)
             return next(peer.log.records(number)).value or b""
 
-        latencies = _latencies_us(peer.append, read, count)
+        latencies = latencies_us(peer.append, read, count)
         peer.close()
         return summary(latencies)
 
     def plain() -> float:
         file = _SignalledPlainFile(directory())
-        latencies = _latencies_us(file.append, file.read, count)
+        latencies = latencies_us(file.append, file.read, count)
         file.file.close()
         return summary(latencies)
 
     def polled(kind: type[Peer]) -> float:
         peer = kind(directory())
-        latencies = _latencies_us(peer.append, _poll(peer), count)
+        latencies = latencies_us(peer.append, _poll(peer), count)
         peer.close()
         return summary(latencies)
 

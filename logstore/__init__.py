@@ -1,15 +1,19 @@
 """A Kafka-format log that you can import: durable topics on disk, in any Python process.
 
-``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError.
+``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError. ``logstore.aio``, for asyncio,
+is imported when it is first asked for.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from logstore.client.consumer import Consumer, ConsumerRecord, RebalanceListener
 from logstore.client.embedded.store import Store, open
 from logstore.client.kafka.connecting import connect
 from logstore.client.producer import Producer, Receipt
-from logstore.client.queue.dead_letters import DeadLetter, DeadLetters
+from logstore.client.queue.dead_letters import DeadLetters
 from logstore.client.queue.looks import QueueStats
-from logstore.client.queue.messages import Job, Message
+from logstore.client.queue.messages import DeadLetter, Job, Message
 from logstore.client.queue.queue import Queue
 from logstore.client.queue.read_only import ReadOnlyQueue
 from logstore.client.queue.workers import Workers
@@ -61,7 +65,21 @@ __all__ = [
     "TopicDescription",
     "TopicPartition",
     "Workers",
+    "aio",
     "connect",
     "open",
     *_errors,
 ]
+
+if TYPE_CHECKING:
+    from logstore import aio as aio
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "aio":
+            return importlib.import_module("logstore.aio")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "aio"})

@@ -2,17 +2,24 @@
 
 Whatever waits for the disk, or opens and closes, runs in a worker thread; sending and receiving needs none. The store
 behind it is at ``.store``, for what is quick and needs no await.
+
+An AsyncStore is for one event loop, and so are its producers and consumers.
 """
 
 import asyncio
+import logging
+import re
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from logstore.client.aio.consumer import AsyncConsumer
 from logstore.client.aio.producer import AsyncProducer
 from logstore.client.aio.queue import AsyncJob, AsyncQueue
+from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
 from logstore.client.embedded import store as embedded
 from logstore.client.embedded.store import Store
 from logstore.client.producer import Serializer
@@ -20,7 +27,9 @@ from logstore.errors import Closed
 from logstore.storage.opening import OpeningProgress
 from logstore.storage.topics import TopicDescription
 
-__all__ = ["AsyncJob", "AsyncProducer", "AsyncQueue", "AsyncStore", "open"]
+logger = logging.getLogger("logstore.client")
+
+__all__ = ["AsyncConsumer", "AsyncJob", "AsyncProducer", "AsyncQueue", "AsyncStore", "open"]
 
 
 class AsyncStore:
@@ -29,6 +38,7 @@ class AsyncStore:
     def __init__(self, opening: Callable[[], Store]) -> None:
         self._opening = opening
         self._store: Store | None = None
+        self._consumers: weakref.WeakSet[AsyncConsumer] = weakref.WeakSet()
 
     @property
     def store(self) -> Store:
@@ -79,6 +89,33 @@ class AsyncStore:
         )
         return AsyncProducer(producer)
 
+    def consumer(
+        self,
+        *topics: str,
+        group: str | None = None,
+        pattern: str | re.Pattern[str] | None = None,
+        assignment: Partitions | None = None,
+        key_deserializer: Deserializer | None = None,
+        value_deserializer: Deserializer | None = None,
+        listener: RebalanceListener | None = None,
+        **settings: object,
+    ) -> AsyncConsumer:
+        """See Store.consumer. The listener and the deserializers are called in the event loop."""
+        consumer = AsyncConsumer(
+            self.store.consumer(
+                *topics,
+                group=group,
+                pattern=pattern,
+                assignment=assignment,
+                key_deserializer=key_deserializer,
+                value_deserializer=value_deserializer,
+                listener=listener,
+                **settings,
+            )
+        )
+        self._consumers.add(consumer)
+        return consumer
+
     async def queue(
         self,
         name: str,
@@ -124,7 +161,16 @@ class AsyncStore:
     async def close(self) -> None:
         """Close the clients, make everything durable, let others open the directory. Closing twice is no error."""
         if self._store is not None:
-            await asyncio.shield(asyncio.to_thread(self._store.close))
+            await asyncio.shield(self._close(self._store))
+
+    async def _close(self, store: Store) -> None:
+        """Consumers first: their listeners are called in the loop."""
+        consumers = list(self._consumers)
+        closed = await asyncio.gather(*(consumer.close() for consumer in consumers), return_exceptions=True)
+        for error in closed:
+            if error is not None:
+                logger.error("%s: a consumer was not closed cleanly: %s", store.path, error, exc_info=error)
+        await asyncio.to_thread(store.close)
 
 
 def _close_what_was_opened(opening: "asyncio.Future[Store]") -> None:

@@ -164,7 +164,7 @@ class TopicStore(_Closing):
         self._data_dir.close()
 
 
-class ReadOnlyStore(_Closing):
+class ReadOnlyTopicStore(_Closing):
     """A data directory to look at: a live one of another process, a copy, or Apache Kafka's own."""
 
     def __init__(self, path: Path, config: StoreConfig | None = None) -> None:

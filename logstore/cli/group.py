@@ -18,7 +18,7 @@ from logstore.groups.group import GroupState
 from logstore.groups.lag import PartitionLag, assigned, lags
 from logstore.groups.requests import GroupDescription, MemberDescription
 from logstore.groups.stored_groups import StoredGroups
-from logstore.store import ReadOnlyStore
+from logstore.store import ReadOnlyTopicStore
 
 _NO_GROUPS = "there are no groups"
 _LAG_COLUMNS = ("topic", ">partition", ">committed", ">end", ">lag")
@@ -151,7 +151,7 @@ def delete(names: tuple[str, ...], yes: bool, as_json: bool, data: Path) -> None
 # ---------------------------------------------------------------------------------------------------------------- look
 
 
-def _found(store: ReadOnlyStore, name: str) -> tuple[GroupDescription, list[PartitionLag]]:
+def _found(store: ReadOnlyTopicStore, name: str) -> tuple[GroupDescription, list[PartitionLag]]:
     """Raises UnknownGroup."""
     groups = store.groups
     description = groups.describe(name)

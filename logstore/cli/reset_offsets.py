@@ -12,7 +12,7 @@ from logstore.errors import GroupNotEmpty, InvalidArgument, UnknownGroup, Unknow
 from logstore.format.filename import TopicPartition
 from logstore.groups import reset
 from logstore.groups.requests import GroupDescription, OffsetAndMetadata
-from logstore.store import ReadOnlyStore, TopicStore
+from logstore.store import ReadOnlyTopicStore, TopicStore
 
 _FORMS = "give a time such as 2026-01-31T12:00:00, or milliseconds since 1970"
 
@@ -112,7 +112,7 @@ def _warn_of_members(group: GroupDescription) -> None:
 
 
 def _plan(
-    store: TopicStore | ReadOnlyStore, name: str, topics: tuple[str, ...], target: reset.Target
+    store: TopicStore | ReadOnlyTopicStore, name: str, topics: tuple[str, ...], target: reset.Target
 ) -> list[reset.Reset]:
     committed = store.groups.committed(name)
     if not topics and not committed:
@@ -123,7 +123,7 @@ def _plan(
     return reset.plan(views, committed, target)
 
 
-def _there(store: TopicStore | ReadOnlyStore, committed: Iterable[TopicPartition]) -> Iterator[TopicPartition]:
+def _there(store: TopicStore | ReadOnlyTopicStore, committed: Iterable[TopicPartition]) -> Iterator[TopicPartition]:
     for each in committed:
         try:
             store.log(*each)
@@ -132,7 +132,7 @@ def _there(store: TopicStore | ReadOnlyStore, committed: Iterable[TopicPartition
             click.echo(f"warning: {each.topic}-{each.partition} is left as it is: {error}", err=True)
 
 
-def _named(store: TopicStore | ReadOnlyStore, topics: tuple[str, ...]) -> set[TopicPartition]:
+def _named(store: TopicStore | ReadOnlyTopicStore, topics: tuple[str, ...]) -> set[TopicPartition]:
     """Raises UnknownTopic, InvalidArgument."""
     found: set[TopicPartition] = set()
     for given in topics:

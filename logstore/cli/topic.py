@@ -11,7 +11,7 @@ from logstore.cli.options import data_option, emit_json, json_option, open_to_wr
 from logstore.cli.text import show_partition_count, show_size, show_table
 from logstore.client.embedded.store import open as open_store
 from logstore.storage.topics import TopicDescription
-from logstore.store import ReadOnlyStore
+from logstore.store import ReadOnlyTopicStore
 
 _settings_option: Callable[[Any], Any] = click.option(
     "--set",
@@ -100,7 +100,7 @@ def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
     click.echo(show_table((">partition", ">start offset", ">end offset", ">offsets", ">segments", ">size"), rows))
 
 
-def _partition(store: ReadOnlyStore, name: str, number: int) -> dict[str, int]:
+def _partition(store: ReadOnlyTopicStore, name: str, number: int) -> dict[str, int]:
     view = store.log(name, number).view
     return {
         "partition": number,

@@ -68,7 +68,7 @@ def _head_encoder(offset_delta_size: int) -> Callable[[int], bytes]:
 
 
 _BYTES_ONLY = {bytes}
-_LENGTHS = _Cache(encode_varint)
+_LENGTHS = _Cache(encode_varint)  # of whatever is not negative
 # Offset deltas of one, two, … bytes: (first delta that is longer, heads by value length).
 _HEADS = [(1 << (7 * size - 1), _Cache(_head_encoder(size))) for size in range(1, 6)]
 _NULL = b"\x01"  # the varint of -1
@@ -141,11 +141,17 @@ def encode_records(
 ) -> bytes:
     """A body of any records, given as (offset delta, timestamp delta, key, value, headers). Raises InvalidRecord."""
     pieces: list[bytes] = []
+    lengths = _LENGTHS
     for offset_delta, timestamp_delta, key, value, headers in records:
-        head = b"\0" + encode_varint(timestamp_delta) + encode_varint(offset_delta) + _encode_bytes("key", key)
-        value_field = _encode_bytes("value", value)
-        tail = _encode_headers(headers) if headers else b"\0"
-        pieces += (encode_varint(len(head) + len(value_field) + len(tail)), head, value_field, tail)
+        if type(value) is bytes and (key is None or type(key) is bytes) and not headers and timestamp_delta >= 0:
+            key_field = _NULL if key is None else lengths[len(key)] + key  # most records: no call for each field
+            times = lengths[timestamp_delta] + lengths[offset_delta]
+            record = b"\0" + times + key_field + lengths[len(value)] + value + b"\0"
+        else:
+            times = encode_varint(timestamp_delta) + encode_varint(offset_delta)
+            fields = _encode_bytes("key", key) + _encode_bytes("value", value)
+            record = b"\0" + times + fields + (_encode_headers(headers) if headers else b"\0")
+        pieces += (lengths[len(record)], record)
     return b"".join(pieces)
 
 

@@ -121,6 +121,22 @@ def test_a_dead_letter_is_there_once_wherever_a_crash_or_a_full_disk_comes_betwe
             queue.join(timeout=1)
 
 
+def test_a_dead_letter_is_there_once_after_a_crash_behind_a_crash(store: Store, jobs: Queue) -> None:
+    jobs.put_many([b"a", b"b"])
+    jobs.configure(jobs.config.replace({"max.deliveries": 1}))
+    fail_at(jobs, lambda event: isinstance(event, Buried))
+    with pytest.raises(DiskFull):
+        jobs.get().nack()  # a's letter is there, and no note of it
+    with logstore.open(crashed(store)) as other:
+        queue = other.queue("jobs")
+        queue.get().nack()  # b's note says that the letters before it are settled
+        directory = crashed(other, 1)
+    with logstore.open(directory) as last:
+        queue = last.queue("jobs")
+        assert len(queue) == 0
+        assert [message.value for message in queue.dead_letters.peek(None)] == [b"a", b"b"]
+
+
 def test_an_expired_message_that_nobody_looked_at_is_a_dead_letter_once(store: Store, jobs: Queue) -> None:
     jobs.put_many([b"late", b"late too"], ttl=0)
     fail_at(jobs, lambda event: isinstance(event, Buried))

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from hypothesis.stateful import (
 )
 from kafka.partitioner.default import murmur2
 
+from client_crash import CrashCopy
 from client_members import GroupMember, GroupTable
-from client_tables import Dead, QueueTable, TopicTable
+from client_tables import Dead, QueueTable, Seen, TopicTable, crashed_between
 from clocks import QUIET
 from logstore.client.embedded.store import Store
 from logstore.client.producer import Receipt
@@ -73,7 +75,7 @@ class ClientsModel(RuleBasedStateMachine):
         acks=st.sampled_from(["all", "1"]),
         segment_bytes=st.sampled_from([200, 1_000_000]),
         ordered=st.booleans(),
-        max_deliveries=st.sampled_from([0, 1, 2, 3]),
+        max_deliveries=st.sampled_from([0, 1, 1, 2, 3]),
         ttl_ms=st.sampled_from([-1, -1, 3_000]),
     )
     def configure(
@@ -97,9 +99,10 @@ class ClientsModel(RuleBasedStateMachine):
         self.send(0, [None, b"a", b"b", None, None], None, flushes=True)
         self.open_member(0)
         self.open_member(3)
+        assert not len(self.queue.dead_letters), "made now, so that the middle of a burial is not far in"
 
     def open_store(self) -> None:
-        self.store = Store(DataDir(self.root / str(self.number), CONFIG, now_ms=lambda: self.table.wall_ms))
+        self.store = Store(DataDir(self.directory, CONFIG, now_ms=lambda: self.table.wall_ms))
         self.store._queues = Queues(self.store, lambda: self.table.wall_ms, lambda: self.table.now_ms)
         self.store._clients.add(self.store._queues)
 
@@ -294,23 +297,94 @@ class ClientsModel(RuleBasedStateMachine):
 
     # ----------------------------------------------------------------------------------------------------- the crashes
 
-    @rule(comes_back=st.sampled_from([True, True, False]))
-    def crash(self, comes_back: bool) -> None:
+    @rule(comes_back=st.sampled_from([True, True, False]), again_at=st.none() | st.integers(0, 60))
+    def crash(self, comes_back: bool, again_at: int | None) -> None:
+        """``again_at``: the next process is killed too, in the middle of opening it all."""
         slots = list(self.members)
-        self.crash_and_open()
+        self.leave_behind()
+        if again_at is not None:
+            with CrashCopy(self.directory, self.root / str(self.number + 1), again_at):
+                self.open_again()
+            self.leave_behind()
+        self.open_again()
         for slot in slots if comes_back else ():
             self.open_member(slot)
 
-    def crash_and_open(self) -> None:
+    @rule(
+        what=st.sampled_from(["send", "commit", "put", "get", "ack", "nack", "nack", "replay"]),
+        at=st.integers(0, 5) | st.integers(0, 30),
+        comes_back=st.booleans(),
+    )
+    def crash_inside(self, what: str, at: int, comes_back: bool) -> None:
+        """In the middle of something: before one of its calls that change the disk, or behind the last of them."""
+        if what == "replay" and not self.table.dead:
+            what = "nack"
+        slots = list(self.members)
+        records, table = deepcopy(self.records.values), deepcopy(self.table)
+        committed = {name: dict(group.committed) for name, group in self.groups.items()}
+        with CrashCopy(self.directory, self.root / str(self.number + 1), at):
+            self.do(what)
+        self.leave_behind()
+        self.open_again()
+        self.adopt(records, committed, table)
+        for slot in slots if comes_back else ():
+            self.open_member(slot)
+
+    def do(self, what: str) -> None:
+        if what == "send":
+            self.send(0, [None, b"a", b"b"], None, flushes=True)
+        elif what == "put":
+            self.put([b"a"], 0, None)
+        elif what == "replay":
+            self.replay(few=False)
+        elif what == "commit":
+            for member in self.members.values():
+                if member.group.exact:
+                    member.poll()
+                    member.commit()
+        else:
+            self.get(1, {"get": "no"}.get(what, what))
+
+    def adopt(self, records: list[list[bytes]], committed: dict[str, dict[int, int]], table: QueueTable) -> None:
+        """Whatever was under way is done, or not begun: the tables, which have it done, go back where it was not."""
+        for number, before in enumerate(records):
+            log = self.store.log("t", number)
+            found = [record.value for record in log.records(log.log_start_offset)]
+            start, after = self.records.starts[number], self.records.values[number]
+            assert len(before) <= start + len(found) <= len(after)
+            self.records.values[number] = after[:start] + found
+            assert after[: start + len(found)] == self.records.values[number]
+        for name, group in self.groups.items():
+            found = group.committed_in(self.store)
+            assert found in (committed[name], group.committed) or not group.exact
+            group.committed = found
+        letters = self.queue.dead_letters.peek(None) if self.queue.stats().dead else []
+        seen = Seen(
+            len(self.queue),
+            self.queue.stats().log_end,
+            {message.offset: message.deliveries for message in self.queue.peek(None)},
+            {letter.dead_letter.offset for letter in letters if letter.dead_letter},
+        )
+        assert len(seen.dead) == len(letters), "a dead letter is there twice"
+        self.table = crashed_between(table, self.table, seen)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / str(self.number)
+
+    def leave_behind(self) -> None:
+        """The store as it is, for a copy of its directory: where none was made in the middle of something, one of
+        now."""
         for member in self.members.values():
             member.is_gone = True
-        shutil.copytree(self.root / str(self.number), self.root / str(self.number + 1))
+        following = self.root / str(self.number + 1)
+        if not following.exists():
+            shutil.copytree(self.directory, following)
         self.store.close()
-        shutil.rmtree(self.root / str(self.number))
+        shutil.rmtree(self.directory)
         self.number += 1
         for pending in self.sent.values():
             pending.clear()  # no receipt was given for them
-        self.open_again()
 
     @rule()
     def restart(self) -> None:
@@ -370,8 +444,8 @@ class ClientsModel(RuleBasedStateMachine):
 
     def drain(self) -> None:
         """After a last crash, whoever comes gets all that is left, once."""
-        self.crash_and_open()
-        self.offsets_are_those_committed()
+        self.leave_behind()
+        self.open_again()
         for name, group in self.groups.items():
             group.check(self.store, is_after_crash=True)
             member = GroupMember(self.store, group, partition_assignment_strategy=self.strategies[name])

@@ -4,6 +4,8 @@ They know nothing of batches, generations, cursors and notes. A table survives a
 of a process knew (records not sent yet, positions, who has a message) is told it by ``crash``.
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from log_tools import NOW
@@ -167,3 +169,51 @@ class QueueTable:
         for letter in letters:
             self.dead.remove(letter)
             self.put(letter.value, letter.key)
+
+
+@dataclass
+class Seen:
+    """What can be seen of a queue just after a crash: how many messages it has, the deliveries of those that are ready,
+    by offset, and of which offsets there are dead letters."""
+
+    count: int
+    end_offset: int
+    deliveries: Mapping[int, int]
+    dead: set[int]
+
+
+def crashed_between(before: QueueTable, after: QueueTable, seen: Seen) -> QueueTable:
+    """The table of a queue that crashed on the way from one table to the other: each message is as it was before, or as
+    it would be now, or was just handed out; none is lost, and none is there twice."""
+    table = deepcopy(before)
+    for offset in range(before.end_offset, seen.end_offset):
+        table.messages[offset] = deepcopy(after.messages[offset])
+    table.end_offset = seen.end_offset
+    letters = {dead.offset: dead for dead in (*before.dead, *after.dead)}
+    table.dead = [letters[offset] for offset in sorted(seen.dead)]
+    for offset in seen.dead:
+        table.messages.pop(offset, None)
+    replayed = [dead.value for dead in before.dead if dead.offset not in seen.dead]
+    put_back = {known.value for offset, known in table.messages.items() if offset >= before.end_offset}
+    assert set(replayed) <= put_back and len(set(replayed)) == len(replayed), "a dead letter is lost"
+    acked = before.messages.keys() - after.messages.keys() - {dead.offset for dead in after.dead}
+    if acked and seen.count < len(table.messages):
+        for offset in acked:
+            table.settled.add(table.messages.pop(offset).value)
+    table.crash()
+    for offset, known in table.messages.items():
+        known.deliveries = _deliveries(table, offset, after, seen)
+    assert seen.count == len(table.messages), (seen, table)
+    return table
+
+
+def _deliveries(table: QueueTable, offset: int, after: QueueTable, seen: Seen) -> int:
+    """Of a message that is still there: as many as before, or as now; where it cannot be seen, the number with which it
+    would not be."""
+    known = table.messages[offset]
+    most = after.messages[offset].deliveries if offset in after.messages else known.deliveries + 1
+    if offset in seen.deliveries:
+        assert known.deliveries <= seen.deliveries[offset] <= most, (offset, known, seen)
+        return seen.deliveries[offset]
+    is_plain = table.is_ready(offset) and table.doom(offset) is None
+    return most if is_plain else known.deliveries

@@ -38,14 +38,14 @@ from logstore.storage.durability import Durability
 from logstore.storage.log_view import LogView
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
-from logstore.store import ReadOnlyStore, TopicStore
+from logstore.store import ReadOnlyTopicStore, TopicStore
 
 _BATCH_SIZE = 256 << 10  # of records that come one by one
 _SYNC_SIZE = 64 << 20
 
 
 class DirectorySource(Source):
-    def __init__(self, store: ReadOnlyStore, *, decodes_all: bool = False) -> None:
+    def __init__(self, store: ReadOnlyTopicStore, *, decodes_all: bool = False) -> None:
         """``decodes_all``: records that cannot be decoded, though their CRC is right, are found before they are handed
         out, and are a DamagedLog that can be passed over."""
         self._store, self._decodes_all = store, decodes_all
@@ -68,7 +68,7 @@ class DirectorySource(Source):
 
     def size(self, partition: TopicPartition, offset: int) -> int:
         segments = self._store.log(*partition).view.segment_infos()
-        return sum(segment.size for segment in segments if segment.next_offset > offset)
+        return sum(segment.size_bytes for segment in segments if segment.next_offset > offset)
 
     def groups(self) -> SourceGroups:
         return self._store.groups
@@ -152,6 +152,9 @@ class DirectoryTarget(Target):
 
     def groups(self) -> TargetGroups:
         return self._store.groups
+
+    def settle(self) -> None:
+        """What was killed has left the directory's lock, and nothing under way."""
 
 
 class _LogWriter(Writer):

@@ -1,6 +1,7 @@
 """The two ends of a copy, as the copier sees them, whichever is a directory and which a cluster.
 
-A source is only read. A target is written by one copier at a time, which keeps its notes there, in the topic ``__copy``.
+A source is only read. A target is written by one copier at a time, which keeps its notes there, in the topic
+``__copy``.
 """
 
 from abc import ABC, abstractmethod
@@ -146,5 +147,6 @@ class Target(ABC):
     @abstractmethod
     def groups(self) -> TargetGroups: ...
 
+    @abstractmethod
     def settle(self) -> None:
         """Wait for what a copier that was killed may still have under way."""

@@ -15,12 +15,13 @@ from logstore.client.embedded.consumer.heartbeats import Heartbeats
 from logstore.client.embedded.producer.producer import EmbeddedProducer
 from logstore.client.producer import Serializer
 from logstore.client.queue.queue import Queue
+from logstore.client.queue.read_only import ReadOnlyQueue, read_only_queues
 from logstore.client.queue.registry import Queues
 from logstore.config import ConsumerConfig, ProducerConfig, StoreConfig
-from logstore.errors import ForkedProcess, InvalidArgument, LogstoreError
+from logstore.errors import ForkedProcess, InvalidArgument, LogstoreError, ReadOnly
 from logstore.storage.data_dir import DataDir
 from logstore.storage.opening import OpeningProgress
-from logstore.store import ReadOnlyStore, TopicStore
+from logstore.store import ReadOnlyTopicStore, TopicStore
 
 logger = logging.getLogger("logstore.client")
 
@@ -124,6 +125,16 @@ class Store(TopicStore):
         """The names of all queues."""
         return self._queues.names()
 
+    def delete_queue(self, name: str) -> None:
+        """Remove a queue with all its messages and dead letters, whoever has them. Who still uses it gets UnknownTopic;
+        one of the same name that is made later is a new one.
+
+        Raises UnknownTopic, InvalidTopicName, InvalidArgument (dead letters, or a topic that is no queue),
+        DamagedTopic, StorageFailure, Closed.
+        """
+        self._data_dir.check_open()
+        self._queues.delete(name)
+
     def close(self) -> None:
         """Close the clients, which store what they have taken in, make everything durable and let others open the
         directory. Closing twice is no error, and in a forked child nothing: all of it is the parent's."""
@@ -150,6 +161,22 @@ class Store(TopicStore):
                 logger.error("%s: a client was not closed cleanly: %s", self.path, error)
             except Exception:  # a listener of its: the others are to be closed too
                 logger.exception("%s: a client was not closed cleanly", self.path)
+
+
+class ReadOnlyStore(ReadOnlyTopicStore):
+    """A data directory to look at, with its queues."""
+
+    def queue(self, name: str, *, deserializer: Callable[[bytes], Any] | None = None) -> ReadOnlyQueue:
+        """A queue to look at. Raises UnknownTopic where there is no queue of this name, DamagedTopic, Closed."""
+        return ReadOnlyQueue(self, name, deserializer)
+
+    def queues(self) -> list[str]:
+        """The names of all queues."""
+        return read_only_queues(self)
+
+    def delete_queue(self, name: str) -> None:
+        """Raises ReadOnly."""
+        raise ReadOnly(str(self.path))
 
 
 _OPEN: "weakref.WeakSet[Store]" = weakref.WeakSet()

@@ -13,13 +13,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as LibPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from logstore.client.kafka.errors import Facts, refused_setting, translated
 from logstore.client.kafka.settings import Properties
 from logstore.errors import Closed, ForkedProcess, InvalidArgument, LogstoreError, TimedOut, UnknownPartition
-from logstore.format import filename
+from logstore.format.filename import TopicPartition
 
 Result = TypeVar("Result")
 
@@ -163,7 +164,7 @@ class Admin:
         """Raises UnknownTopic."""
         return len(self.describe([topic])[topic].partitions)
 
-    def check_partitions(self, partitions: Iterable[filename.TopicPartition]) -> None:
+    def check_partitions(self, partitions: Iterable[TopicPartition]) -> None:
         """Raises UnknownTopic, UnknownPartition."""
         partitions = list(partitions)
         found = self.describe({partition.topic for partition in partitions})
@@ -194,8 +195,8 @@ class Admin:
     # -------------------------------------------------------------------------------------------------------- offsets
 
     def offsets(
-        self, wanted: Mapping[filename.TopicPartition, OffsetSpec], *, read_committed: bool = False
-    ) -> dict[filename.TopicPartition, int]:
+        self, wanted: Mapping[TopicPartition, OffsetSpec], *, read_committed: bool = False
+    ) -> dict[TopicPartition, int]:
         """The offset that each specification stands for; -1 where no record is as new as the time asked for.
 
         Raises UnknownTopic, TimedOut, ClusterFailure.
@@ -203,17 +204,17 @@ class Admin:
         if not wanted:
             return {}
         isolation = IsolationLevel.READ_COMMITTED if read_committed else IsolationLevel.READ_UNCOMMITTED
-        found: dict[filename.TopicPartition, int] = {}
+        found: dict[TopicPartition, int] = {}
         remaining = dict(wanted)
         deadline = time.monotonic() + self.timeout_s
         while remaining:
-            asked = {TopicPartition(*partition): spec for partition, spec in remaining.items()}
+            asked = {LibPartition(*partition): spec for partition, spec in remaining.items()}
             request = partial(
                 self.client.list_offsets, asked, isolation_level=isolation, request_timeout=self.timeout_s
             )
             futures = self.asking("look up offsets", request)
             for asked_partition, future in futures.items():
-                partition = filename.TopicPartition(asked_partition.topic, asked_partition.partition)
+                partition = TopicPartition(asked_partition.topic, asked_partition.partition)
                 try:
                     found[partition] = future.result(self.timeout_s + 5).offset
                     del remaining[partition]
@@ -225,7 +226,7 @@ class Admin:
                 time.sleep(_RETRY_S)
         return found
 
-    def _may_pass(self, error: KafkaException, partition: filename.TopicPartition) -> bool:
+    def _may_pass(self, error: KafkaException, partition: TopicPartition) -> bool:
         code = error.args[0].code()
         if code in PASSING:
             return True
@@ -237,18 +238,16 @@ class Admin:
         except LogstoreError:
             return False
 
-    def beginning_offsets(self, partitions: Iterable[filename.TopicPartition]) -> dict[filename.TopicPartition, int]:
+    def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return self.offsets(dict.fromkeys(partitions, OffsetSpec.earliest()))
 
     def end_offsets(
-        self, partitions: Iterable[filename.TopicPartition], *, read_committed: bool = False
-    ) -> dict[filename.TopicPartition, int]:
+        self, partitions: Iterable[TopicPartition], *, read_committed: bool = False
+    ) -> dict[TopicPartition, int]:
         """With ``read_committed``, where the first unfinished transaction begins."""
         return self.offsets(dict.fromkeys(partitions, OffsetSpec.latest()), read_committed=read_committed)
 
-    def offsets_for_times(
-        self, timestamps_ms: Mapping[filename.TopicPartition, int]
-    ) -> dict[filename.TopicPartition, int | None]:
+    def offsets_for_times(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
         """The first record that is not older; None where all are."""
         wanted = {partition: OffsetSpec.for_timestamp(time_ms) for partition, time_ms in timestamps_ms.items()}
         return {partition: offset if offset >= 0 else None for partition, offset in self.offsets(wanted).items()}

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 from uuid import UUID
 from weakref import WeakSet
 
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import TopicPartition as LibPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -128,7 +128,7 @@ class Cluster:
         if not begin <= offset <= end:
             raise OffsetOutOfRange(f"{topic}-{partition}", offset, begin, end)
         admin, what = self._admin, f"delete records of {topic}-{partition}"
-        asked = Place(topic, partition, offset)
+        asked = LibPartition(topic, partition, offset)
         futures = admin.asking(what, lambda: admin.client.delete_records([asked], request_timeout=admin.timeout_s))
         (future,) = futures.values()
         return int(admin.result(future, what, Facts(topic=topic, partition=partition)).low_watermark)

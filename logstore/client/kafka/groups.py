@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
-from confluent_kafka import TopicPartition as Place
+from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.kafka.admin import Admin
 from logstore.client.kafka.errors import UNKNOWN, Facts, translated
@@ -18,6 +18,9 @@ from logstore.storage.arguments import as_integer
 
 
 class ClusterGroups:
+    """See the module. Methods raise InvalidGroupId, TimedOut, ClusterFailure, Closed, ForkedProcess besides what they
+    name."""
+
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
 
@@ -62,7 +65,7 @@ class ClusterGroups:
         self, group: str, partitions: Iterable[tuple[str, int]] | None = None
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         """What the group has committed, of these partitions or of all; an unknown group has committed nothing."""
-        wanted = None if partitions is None else [Place(topic, partition) for topic, partition in partitions]
+        wanted = None if partitions is None else [LibPartition(topic, partition) for topic, partition in partitions]
         if wanted == []:
             return {}
         futures = self._admin.asking(
@@ -137,20 +140,20 @@ def as_offset(offset: object) -> int:
     return number
 
 
-def as_place(partition: tuple[str, int], offset: int | OffsetAndMetadata) -> Place:
+def as_place(partition: tuple[str, int], offset: int | OffsetAndMetadata) -> LibPartition:
     """librdkafka's form of an offset to commit."""
     if isinstance(offset, OffsetAndMetadata):
         epoch = {} if offset.leader_epoch < 0 else {"leader_epoch": offset.leader_epoch}
-        return Place(*partition, as_offset(offset.offset), metadata=offset.metadata, **epoch)
-    return Place(*partition, as_offset(offset))
+        return LibPartition(*partition, as_offset(offset.offset), metadata=offset.metadata, **epoch)
+    return LibPartition(*partition, as_offset(offset))
 
 
-def as_committed(place: Place) -> OffsetAndMetadata:
+def as_committed(place: LibPartition) -> OffsetAndMetadata:
     epoch = place.leader_epoch
     return OffsetAndMetadata(place.offset, place.metadata or "", UNKNOWN if epoch is None else epoch)
 
 
-def check_committed(places: Iterable[Place], what: str, facts: Facts) -> None:
+def check_committed(places: Iterable[LibPartition], what: str, facts: Facts) -> None:
     """Raise for the first partition that was refused."""
     for place in places:
         if place.error is not None:

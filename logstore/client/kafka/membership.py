@@ -87,6 +87,8 @@ class _Subscribed:
 
 
 class Membership(_Subscribed):
+    """In a group: librdkafka says which partitions this member has."""
+
     def __init__(self, reader: Reader, client: LibConsumer, is_cooperative: bool, max_age_s: float) -> None:
         super().__init__(reader, max_age_s)
         self._client, self._is_cooperative = client, is_cooperative

@@ -77,6 +77,8 @@ class _Sent:
 
 
 class ClusterProducer(Producer):
+    """See the module."""
+
     def __init__(
         self,
         admin: Admin,

@@ -305,11 +305,13 @@ class QueueCore:
 
     def abandon(self, reason: LogstoreError) -> None:
         """Its topic is gone: ``reason`` is what those get who still use it."""
-        if self._closed is None:
+        with self._lock:  # nobody looks at it, and waits after that
+            if self.is_closed:
+                return
             self._closed = reason
-            _OPEN.discard(self)
-            for waiters in (self._getters, self._putters, self._joiners):
-                waiters.wake_all()
+        _OPEN.discard(self)
+        for waiters in (self._getters, self._putters, self._joiners):
+            waiters.wake_all()
 
     def _abandon_in_child(self) -> None:
         self._closed = ForkedProcess(f"queue {self.name!r}")

@@ -12,7 +12,8 @@ from logstore.client.queue.burial import Doomed
 from logstore.client.queue.messages import replayed_headers
 from logstore.client.queue.opening import find_replayed
 from logstore.client.queue.queue import Queue
-from logstore.client.queue.state import READY, Pending, ranges
+from logstore.client.queue.ranges import ranges
+from logstore.client.queue.state import READY, Pending
 from logstore.config import QueueConfig
 from logstore.errors import InvalidArgument, InvalidSetting, Unsupported
 from logstore.format.queue_state import NOT_REPLAYING, Replaying, encode_event, encode_settled

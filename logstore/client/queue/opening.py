@@ -1,8 +1,9 @@
 """How a queue is opened: its topics, made where there are none, and its state as the last owner left it.
 
 A queue ``jobs`` is two topics of one partition each: ``jobs`` holds the messages, ``__queue.jobs`` what became of them,
-and is made first. So a crash in the middle leaves notes without messages, and the next opening goes on. A third,
-``jobs.dead``, is made when the first message becomes a dead letter; it is a queue as well.
+and is made first. A third, ``jobs.dead``, is made when the first message becomes a dead letter; it is a queue as well.
+When a queue is deleted, its messages go first. So what is there without messages is what a crash has left of a queue
+that was being made or deleted: it is no queue, and goes when the next one of this name is made.
 """
 
 import logging
@@ -64,7 +65,7 @@ def check_name(name: object) -> str:
     assert isinstance(name, str)
     if name.startswith("__"):
         raise InvalidArgument("queue", name, "names that begin with __ are for topics of logstore's own")
-    if len(name) > _NAME_SIZE_MAX:
+    if len(name.removesuffix(DEAD_SUFFIX)) > _NAME_SIZE_MAX:
         raise InvalidArgument("queue", name, f"a queue's name has at most {_NAME_SIZE_MAX} characters")
     return name
 
@@ -73,29 +74,54 @@ def queue_names(topics: Iterable[TopicDescription]) -> list[str]:
     """The queues among the topics, without their dead letters."""
     names = {topic.name for topic in topics}
     queues = {name.removeprefix(STATE_PREFIX) for name in names if name.startswith(STATE_PREFIX)} & names
-    return sorted(name for name in queues if name.removesuffix(DEAD_SUFFIX) not in queues - {name})
+    return sorted(name for name in queues if not name.endswith(DEAD_SUFFIX))
 
 
 def parent_of(name: str, topics: Iterable[TopicDescription]) -> str | None:
-    """The queue whose dead letters those of this name are; None where it is no such name."""
+    """The queue whose dead letters those of this name are; None where it is no such name. Raises InvalidArgument where
+    there is no such queue: dead letters have none themselves."""
     parent = name.removesuffix(DEAD_SUFFIX)
-    names = {topic.name for topic in topics}
-    return parent if parent != name and STATE_PREFIX + parent in names else None
+    if parent == name:
+        return None
+    if parent not in queue_names(topics):
+        reason = f"names that end in {DEAD_SUFFIX} are for dead letters, and there is no queue {parent!r}"
+        raise InvalidArgument("queue", name, f"{reason}: choose another name")
+    return parent
 
 
 def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> None:
-    """See that the queue's topics are there. Raises InvalidArgument for a topic that is no queue."""
-    known = {topic.name: topic for topic in store.topics()}
-    is_new = STATE_PREFIX + name not in known
-    if name in known:
-        _check_topic(store, known[name], is_new)
+    """See that the queue's topics are there. Raises InvalidArgument for a topic that is no queue, DamagedTopic."""
+    messages, is_new = _find(store, name), not has_queue(store, name)
+    if messages is not None:
+        _check_topic(store, messages, is_new)
+    elif not is_new:
+        logger.warning("queue %r: what is left of one that was deleted, or not quite made, goes", name)
+        delete_topics(store, name)
+        is_new = True
     if is_new:
         store.create_topic(STATE_PREFIX + name, 1, **_NOTES)
     wanted: Mapping[str, object] = _LETTERS if of_letters else _MESSAGES
-    if name not in known:
+    if messages is None:
         store.create_topic(name, 1, **wanted)
     elif is_new:
         store.alter_topic(name, wanted)
+
+
+def delete_topics(store: TopicStore, name: str) -> None:
+    """All that is a queue's, its messages first. Raises DamagedTopic: then nothing has changed; StorageFailure."""
+    letters = name + DEAD_SUFFIX
+    topics = [name, STATE_PREFIX + name]
+    if has_queue(store, letters):  # else it is somebody else's topic
+        topics[1:1] = [letters, STATE_PREFIX + letters]
+    for topic in [topic for topic in topics if _find(store, topic) is not None]:
+        store.delete_topic(topic)
+
+
+def _find(store: TopicStore, name: str) -> TopicDescription | None:
+    try:
+        return store.topic(name)
+    except UnknownTopic:
+        return None
 
 
 def _check_topic(store: TopicStore, topic: TopicDescription, is_new: bool) -> None:
@@ -107,9 +133,8 @@ def _check_topic(store: TopicStore, topic: TopicDescription, is_new: bool) -> No
             "queue", topic.name, "there is a topic of that name with records that are no queue's: choose another name"
         )
     if not topic.config.deletes or topic.config.compacts:
-        raise InvalidArgument(
-            "queue", topic.name, f"its topic has cleanup.policy={','.join(topic.config.cleanup_policy)}, not delete"
-        )
+        reason = f"its topic has cleanup.policy={','.join(topic.config.cleanup_policy)}"
+        raise InvalidArgument("queue", topic.name, f"{reason}: set it to delete, so that no message is taken away")
 
 
 def open_state(store: TopicStore, name: str, settings: Mapping[str, object], *, of_letters: bool) -> Opened:
@@ -129,15 +154,16 @@ def open_state(store: TopicStore, name: str, settings: Mapping[str, object], *, 
     is_beyond = state.clamp(view.log_start_offset, view.log_end_offset)
     if is_beyond:
         logger.warning("queue %r: its log ends at %d, before what is noted of it", name, view.log_end_offset)
-    is_given_anew = _settle_buried(store, name, state, view.log_end_offset) or _settle_replayed(store, name, state)
+    is_buried = _settle_buried(store, name, state, view.log_end_offset)
+    is_replayed = _settle_replayed(store, name, state)
     resume(state, Reader(messages))
-    must_sync = is_beyond or is_given_anew or state.is_foreign or bool(loaded.damages)
+    must_sync = is_beyond or is_buried or is_replayed or state.is_foreign or bool(loaded.damages)
     return Opened(loaded, must_sync, must_note=is_new or state.config != before)
 
 
 def _settle_buried(store: TopicStore, name: str, state: QueueState, end_offset: int) -> bool:
-    """Settle the messages that became dead letters just before the end. Whether there are letters of messages that the
-    log has lost, whose offsets will be given anew."""
+    """Settle the messages that became dead letters just before the end: whether there are any. That must be noted before
+    anything else, since a later letter's note says that those before it are settled."""
     try:
         letters = store.log(name + DEAD_SUFFIX)
     except UnknownTopic:
@@ -147,7 +173,7 @@ def _settle_buried(store: TopicStore, name: str, state: QueueState, end_offset: 
         if buried.offset < end_offset:
             state.apply(buried)
     state.dead_end = letters.log_end_offset
-    return any(buried.offset >= end_offset for buried in found)
+    return bool(found)
 
 
 def _settle_replayed(store: TopicStore, name: str, state: QueueState) -> bool:
@@ -211,8 +237,5 @@ def first_config(of_letters: bool) -> QueueConfig:
 
 
 def has_queue(store: TopicStore, name: str) -> bool:
-    try:
-        store.topic(STATE_PREFIX + name)
-    except UnknownTopic:
-        return False
-    return True
+    """Whether anything is noted of one. Raises DamagedTopic."""
+    return _find(store, STATE_PREFIX + name) is not None

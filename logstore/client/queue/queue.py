@@ -24,9 +24,10 @@ from logstore.client.queue.core import logger
 from logstore.client.queue.looks import QueueStats, look_ahead, make_stats
 from logstore.client.queue.messages import Job, Message, visible_at_ms
 from logstore.client.queue.opening import DEAD_SUFFIX, has_queue
+from logstore.client.queue.ranges import ranges
 from logstore.client.queue.reader import Missing
 from logstore.client.queue.settling import Settling
-from logstore.client.queue.state import BLOCKED, Pending, ranges
+from logstore.client.queue.state import BLOCKED, Pending
 from logstore.client.queue.waiting import Turn, Waiter, deadline_s
 from logstore.client.queue.workers import Workers
 from logstore.errors import Closed, Empty, InvalidArgument, LogstoreError, TimedOut

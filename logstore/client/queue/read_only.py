@@ -17,7 +17,7 @@ from logstore.client.queue.state import READY, QueueState
 from logstore.errors import OffsetOutOfRange, StorageFailure, UnknownTopic
 from logstore.settings import LONG_MAX
 from logstore.storage.read_only import ReadOnlyLog
-from logstore.store import ReadOnlyStore
+from logstore.store import ReadOnlyTopicStore
 
 _TRIES = 5
 
@@ -25,7 +25,7 @@ _TRIES = 5
 class ReadOnlyQueue:
     """See the module. Each call looks at what is there now. Raises UnknownTopic for what is no queue."""
 
-    def __init__(self, store: ReadOnlyStore, name: str, deserializer: Deserializer | None = None) -> None:
+    def __init__(self, store: ReadOnlyTopicStore, name: str, deserializer: Deserializer | None = None) -> None:
         self.name = name
         self.deserializer = deserializer
         self._store = store
@@ -90,7 +90,7 @@ class ReadOnlyQueue:
         return state, loaded.damages, log
 
 
-def read_only_queues(store: ReadOnlyStore) -> list[str]:
+def read_only_queues(store: ReadOnlyTopicStore) -> list[str]:
     """The names of all queues in the directory."""
     return queue_names(store.topics())
 

@@ -11,14 +11,16 @@ from logstore.client.queue.opening import (
     DEAD_SUFFIX,
     STATE_PREFIX,
     check_name,
+    delete_topics,
     first_config,
+    has_queue,
     make_topics,
     open_state,
     parent_of,
     queue_names,
 )
 from logstore.client.queue.queue import Queue
-from logstore.errors import InvalidArgument, UnknownTopic
+from logstore.errors import Closed, InvalidArgument, UnknownTopic
 from logstore.store import TopicStore
 
 Serializer = Callable[[Any], bytes | None]
@@ -32,6 +34,7 @@ class Queues:
         self._store, self._clocks = store, (wall_ms, now_ms)
         self._queues: dict[str, Queue] = {}
         self._lock = threading.RLock()
+        self._is_closed = False
 
     def names(self) -> list[str]:
         """Without those of dead letters."""
@@ -50,6 +53,8 @@ class Queues:
             if given is not None and not callable(given):
                 raise InvalidArgument(what, given, "it is a callable")
         with self._lock:
+            if self._is_closed:
+                raise Closed(f"data directory {self._store.path}")
             queue = self._queues.get(name)
             if queue is None or queue.is_closed:
                 parent = parent_of(name, self._store.topics())
@@ -84,6 +89,17 @@ class Queues:
                 letters.deserializer = letters.deserializer or parent.deserializer
             return letters
 
+    def delete(self, name: str) -> None:
+        """See ``Store.delete_queue``."""
+        check_name(name)
+        if name.endswith(DEAD_SUFFIX):
+            raise InvalidArgument("queue", name, "dead letters go with their queue: delete that, or purge them")
+        with self._lock:
+            if not has_queue(self._store, name):
+                topic = self._store.topic(name)
+                raise InvalidArgument("queue", topic.name, "it is a topic and no queue: delete_topic removes it")
+            delete_topics(self._store, name)
+
     def topic_changed(self, name: str) -> None:
         """A topic was made, altered or deleted: a queue whose topic is gone is none any more."""
         queue = self._queues.get(name.removeprefix(STATE_PREFIX))
@@ -93,6 +109,7 @@ class Queues:
     def close(self) -> None:
         """All of them."""
         with self._lock:
+            self._is_closed = True
             queues = list(self._queues.values())
             self._queues.clear()
         for queue in queues:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from logstore.client.queue.burial import MAX_DELIVERIES, Doomed
 from logstore.client.queue.intake import Intake
 from logstore.client.queue.messages import Job, as_ms
-from logstore.client.queue.state import ranges
+from logstore.client.queue.ranges import ranges
 from logstore.errors import InvalidArgument, NotInFlight
 from logstore.format.queue_state import Outcome, Returned, encode_event, encode_settled
 

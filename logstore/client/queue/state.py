@@ -12,11 +12,11 @@ noted of a later one tells. No files, no clocks: ``wall_ms`` is the time since 1
 ``now_ms`` a monotonic one, by which workers hold them.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from uuid import UUID
 
+from logstore.client.queue.chains import Chains
 from logstore.config import QueueConfig
 from logstore.format.queue_state import (
     NOT_REPLAYING,
@@ -64,7 +64,6 @@ class QueueState:
         self.pending: dict[int, Pending] = {}
         self.in_flight_count = 0
         self.leaving_count = 0
-        self.blocked_count = 0
         self.lost: list[tuple[int, int]] = []
         self.dead_end = 0  # of the dead letters' log: what is below it has been settled here
         self.replaying_from = NOT_REPLAYING
@@ -72,7 +71,7 @@ class QueueState:
         self._ready: list[int] = []
         self._waiting: list[tuple[int, int]] = []
         self._held: list[tuple[int, int]] = []
-        self._chains: dict[bytes, deque[int]] = {}  # by key: the offsets behind the one that is handed out first
+        self._chains = Chains()
 
     # ------------------------------------------------------------------------------------------- what has been noted
 
@@ -194,6 +193,11 @@ class QueueState:
         self._place(message, key, visible_at_ms if visible_at_ms > wall_ms else 0)
 
     @property
+    def blocked_count(self) -> int:
+        """Of messages behind another one of their key."""
+        return self._chains.blocked_count
+
+    @property
     def may_look(self) -> bool:
         """Whether there is room for what comes at the cursor, should it be blocked."""
         return self.blocked_count < BLOCKED_MAX
@@ -226,13 +230,9 @@ class QueueState:
         """Ready, waiting, or behind another one of its key."""
         if key is not None and self.config.ordered:
             message.key = key
-            chain = self._chains.get(key)
-            if chain is not None:
-                chain.append(message.offset)
+            if not self._chains.join(key, message.offset):
                 message.status, message.until_ms = BLOCKED, until_ms
-                self.blocked_count += 1
                 return
-            self._chains[key] = deque()
         self._make_waiting(message, until_ms)
 
     def _make_waiting(self, message: Pending, until_ms: int) -> None:
@@ -324,7 +324,7 @@ class QueueState:
         elif message.status == LEAVING:
             self.leaving_count -= 1
         if message.key is not None:
-            self._unblock(message)
+            self._unblock(message.key, message)
         if offset == self.low_water:
             self._advance_low_water()
 
@@ -348,25 +348,18 @@ class QueueState:
         self._waiting.clear()
         self._held.clear()
         self.lost.clear()
-        self.in_flight_count = self.leaving_count = self.blocked_count = 0
+        self.in_flight_count = self.leaving_count = 0
         self.cursor = self.low_water = end_offset
 
-    def _unblock(self, message: Pending) -> None:
+    def _unblock(self, key: bytes, message: Pending) -> None:
         """The next one of its key may be handed out."""
-        key = message.key
-        chain = self._chains.get(key) if key is not None else None
-        if key is None or chain is None:
+        if message.status == BLOCKED:
+            self._chains.leave(key, message.offset)
             return
-        if message.status == BLOCKED:  # settled from elsewhere, as what is lost to damage: it was not the first
-            self.blocked_count -= 1
-            chain.remove(message.offset)
-            return
-        if not chain:
-            del self._chains[key]
-            return
-        following = self.pending[chain.popleft()]
-        self.blocked_count -= 1
-        self._make_waiting(following, following.until_ms)
+        offset = self._chains.next(key)
+        if offset is not None:
+            following = self.pending[offset]
+            self._make_waiting(following, following.until_ms)
 
     def _advance_low_water(self) -> None:
         offset, cursor, pending = self.low_water, self.cursor, self.pending
@@ -393,16 +386,3 @@ class QueueState:
     def waiting_count(self) -> int:
         """Of the messages that were looked at, those whose time is yet to come."""
         return sum(m.status == WAITING or (m.status == BLOCKED and m.until_ms > 0) for m in self.pending.values())
-
-
-def ranges(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The runs of consecutive ones of sorted offsets, as (first, last)."""
-    if not offsets:
-        return
-    first = last = offsets[0]
-    for offset in offsets[1:]:
-        if offset != last + 1:
-            yield first, last
-            first = offset
-        last = offset
-    yield first, last

@@ -28,6 +28,7 @@ from logstore.groups.offsets import check_group_id
 from logstore.groups.requests import OffsetAndMetadata
 from logstore.storage.arguments import as_integer
 from logstore.storage.data_dir import DataDir
+from logstore.storage.durability import Durability
 
 Found = TypeVar("Found")
 
@@ -296,28 +297,29 @@ class EmbeddedConsumer(Positions):
         [key] = checked_partitions([(topic, partition)])
         return self._offsets.committed([key]).get(key)
 
-    def commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
-        self.note_commit(offsets)
-        self.sync_commits()
-
     @in_turn
-    def note_commit(self, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None) -> None:
-        """``commit`` as far as the page cache. Raises as it does."""
+    def commit(
+        self,
+        offsets: Mapping[tuple[str, int], int | OffsetAndMetadata] | None = None,
+        *,
+        durability: Durability = Durability.FSYNC,
+    ) -> None:
+        """See Consumer. With another ``durability``, ``sync_commits`` is what has it on the disk."""
         try:
             if offsets is None:
-                self._offsets.commit_positions(self._fetcher.feeds.values())
+                self._offsets.commit_positions(self._fetcher.feeds.values(), durability)
             else:
                 keys = checked_keys("offsets", offsets)
                 for key in keys:
                     self._feed(*key, "commit")
-                self._offsets.commit({key: _as_offset(offsets[key]) for key in keys})
+                self._offsets.commit({key: _as_offset(offsets[key]) for key in keys}, durability)
         except LogstoreError as error:
             if self._membership is not None:
                 self._membership.heed(error)
             raise
 
     def sync_commits(self) -> None:
-        """Wait until what was noted is on the disk; in any thread. Raises StorageFailure, PartitionOffline, Closed."""
+        """Wait until what was committed is on the disk; in any thread. Raises StorageFailure, PartitionOffline."""
         self._offsets.sync()
 
     # ------------------------------------------------------------------------------------- for who waits in another way

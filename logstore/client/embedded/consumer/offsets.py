@@ -98,20 +98,23 @@ class Offsets:
             raise InvalidArgument("group", None, "offsets are committed for a group: give the consumer one")
         return self.group
 
-    def commit(self, offsets: Mapping[tuple[str, int], OffsetAndMetadata]) -> None:
-        """On the disk when this returns."""
+    def commit(self, offsets: Mapping[tuple[str, int], OffsetAndMetadata], durability: Durability) -> None:
+        """All of them or none."""
         group = self._checked_group()
         try:
             if offsets:
-                self._groups().commit(group, offsets, **self.identity._asdict())
+                self._groups().commit(group, offsets, **self.identity._asdict(), durability=durability)
         except IllegalGeneration as error:
             if self.is_joining:
                 raise RebalanceInProgress(group) from error
             raise
 
-    def commit_positions(self, feeds: Iterable[Feed]) -> None:
+    def sync(self) -> None:
+        self._groups().sync_commits(self._checked_group())
+
+    def commit_positions(self, feeds: Iterable[Feed], durability: Durability) -> None:
         positions = _positions(feeds)
-        self.commit(_by_partition(positions))
+        self.commit(_by_partition(positions), durability)
         for feed, offset in positions.items():
             feed.committed = offset
 
