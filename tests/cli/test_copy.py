@@ -13,7 +13,7 @@ import pytest
 
 import logstore
 from cli import command, environment, run
-from kafka_cluster import kafka_address  # noqa: F401
+from kafka_cluster import kafka_address, kafka_node_in  # noqa: F401
 from logstore.format.record import Record
 from logstore.groups.requests import OffsetAndMetadata
 
@@ -196,9 +196,7 @@ def test_a_directory_is_copied_to_a_cluster_and_back_and_groups_go_on(
 
 
 @in_kafka
-def test_a_cluster_is_copied_to_a_cluster_though_it_be_the_same_only_under_another_name(
-    here: Path, topic: str, cluster: Any
-) -> None:
+def test_a_cluster_is_not_copied_to_itself(here: Path, topic: str, cluster: Any) -> None:
     fill(here, topic)
     run("copy", here, f"kafka://{cluster.address}", "--groups", "none")
     refused = run("copy", cluster.address, f"kafka://{cluster.address}", "--topics", topic, status=2)
@@ -299,3 +297,18 @@ def test_a_batch_that_the_cluster_refuses_leaves_no_hole(here: Path, topic: str,
     cluster.alter_topic(topic, {"max.message.bytes": 100_000})
     run("copy", here, f"kafka://{cluster.address}")
     assert contents(in_cluster(cluster, topic, 0)) == contents(in_directory(here, topic, 0))
+
+
+@in_kafka
+def test_a_cluster_is_copied_to_another_with_offsets_of_groups(
+    here: Path, tmp_path: Path, topic: str, cluster: Any
+) -> None:
+    fill(here, topic)
+    run("copy", here, f"kafka://{cluster.address}")
+    (tmp_path / "other").mkdir()
+    with kafka_node_in(tmp_path / "other") as address, logstore.connect(address) as other:
+        run("copy", cluster.address, address, "--topics", topic, "--groups", f"{topic}-g")
+        for partition in (0, 1):
+            assert contents(in_cluster(other, topic, partition)) == contents(in_cluster(cluster, topic, partition))
+        assert other.topic(topic).config.retention_ms == -1
+        assert other.groups.committed(f"{topic}-g")[topic, 0] == OffsetAndMetadata(20, "here")

@@ -14,7 +14,7 @@ import pytest
 
 import logstore
 from logstore.client.consumer import RebalanceListener
-from logstore.client.embedded import feed, fetcher, holdings, membership, offsets, transactions
+from logstore.client.embedded.consumer import feed, fetcher, holdings, membership, offsets, transactions
 from logstore.client.embedded.consumer.consumer import EmbeddedConsumer
 from logstore.client.embedded.store import Store
 from logstore.errors import InvalidArgument, NoCommittedOffset, NotAssigned, OffsetMetadataTooLarge, UnknownMember

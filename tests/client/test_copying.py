@@ -12,6 +12,7 @@ import pytest
 
 import logstore
 from cli import command, environment
+from kafka_golden import GOLDEN, golden_groups, golden_partitions
 from logstore.client.copying.copier import Copier
 from logstore.client.copying.directory import DirectorySource, DirectoryTarget
 from logstore.client.copying.offsets import Carried
@@ -230,6 +231,28 @@ def test_a_live_source_is_copied_beside_its_owner(here: Path, there: Path) -> No
     assert values(there) == numbered(10)
 
 
+def test_apache_kafkas_own_directory_is_copied_with_its_groups(there: Path) -> None:
+    _, carried = copied(GOLDEN / "data", there)
+    expected = {}
+    for partition in golden_partitions():
+        if not partition.topic.startswith("__"):
+            records = [each for each in partition.records if partition.committed_offsets is None]
+            records = records or [
+                each for each in partition.records if each.offset in (partition.committed_offsets or ())
+            ]
+            expected[partition.topic, partition.partition] = records
+            found = contents(there, partition.topic, partition.partition)
+            assert [tuple(each[1:4]) for each in found] == [tuple(each[1:4]) for each in records]
+            assert [list(each.headers) for each in found] == [each.headers for each in records]
+    assert len(expected) > 5
+    groups = golden_groups()
+    assert {each.group for each in carried} <= groups.keys()
+    assert carried
+    for each in carried:
+        assert each.source_offset == groups[each.group][each.partition][0]
+        assert each.target_offset == sum(record.offset < each.source_offset for record in expected[each.partition])
+
+
 # ------------------------------------------------------------------------------------------------------------- groups
 
 
@@ -399,6 +422,23 @@ def test_a_target_that_changes_times_is_refused(here: Path, there: Path) -> None
         copied(here, there)
 
 
+def test_a_record_that_the_target_does_not_take_is_refused_by_the_name_of_its_partition(
+    here: Path, there: Path
+) -> None:
+    fill(here)
+    with logstore.open(here) as store:
+        store.log("t").append([b"x" * 1000])
+    with logstore.open(there) as store:
+        store.create_topic("t", 1, max_message_bytes=500)
+    with pytest.raises(CopyRefused, match=r"t-0: the target does not take .* over the limit of 500"):
+        copied(here, there)
+    assert values(there) == numbered(10)
+    with logstore.open(there) as store:
+        store.alter_topic("t", {"max.message.bytes": None})
+    copied(here, there)
+    assert contents(there) == contents(here)
+
+
 # ------------------------------------------------------------------------------------------------------------- damage
 
 
@@ -535,3 +575,33 @@ def values_so_far(path: Path) -> list[bytes | None]:
         return values(path)
     except logstore.UnknownTopic:
         return []
+
+
+def test_a_target_that_is_damaged_is_refused(here: Path, there: Path) -> None:
+    fill(here)
+    copied(here, there)
+    fill(there, 10, 5)
+    fill(here, 10, 5)
+    damage(there, 10)
+    with pytest.raises(CopyRefused, match="t_0: the target is damaged"):
+        copied(here, there)
+
+
+def test_offsets_of_groups_before_what_retention_took_since_go_to_the_first_record_that_is_left(
+    here: Path, there: Path
+) -> None:
+    with logstore.open(here) as store:
+        store.create_topic("t", 1)
+        log = store.log("t")
+        for number in range(4):
+            log.append([b"%d" % number])  # 0, 2, 4, 6
+            transaction(log, 1, b"aborted", sequence=number)
+            transaction(log, 1, None, ABORT)
+    copied(here, there)
+    with logstore.open(here) as store:
+        store.advance_log_start("t", 0, 4)
+        store.groups.commit("g", {("t", 0): OffsetAndMetadata(1)})
+    (job,), (carried,) = copied(here, there)
+    assert values(there) == numbered(4)
+    assert carried.target_offset == 2  # of offsets 0, 3, 6, 9 the first two are gone
+    assert not job.reader.skipped

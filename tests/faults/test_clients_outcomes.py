@@ -368,3 +368,16 @@ def test_records_that_a_full_disk_refuses_are_told_by_their_futures_not_by_flush
         again = [producer.send("orders", b"%d" % number, partition=0) for number in range(3)]
         producer.flush(SOON_S)
     assert [future.result(0).offset for future in again] == [0, 1, 2]
+
+
+def test_a_record_that_failed_and_is_sent_again_stands_behind_those_that_were_sent_after_it(store: Store) -> None:
+    """Who needs order across failures waits for each receipt before the next send."""
+    with store.producer(linger_ms=60_000) as producer, FailingCalls(FULL_DISK, at=0) as calls:
+        first = producer.send("orders", b"first", partition=0)
+        producer.flush(SOON_S)
+        assert isinstance(first.exception(0), DiskFull)
+        calls.lift()
+        producer.send("orders", b"second", partition=0)
+        producer.send("orders", b"first", partition=0)
+        producer.flush(SOON_S)
+    assert values(list(store.log("orders").records(0))) == [b"second", b"first"]

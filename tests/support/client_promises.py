@@ -5,9 +5,12 @@ So an order between two of them is known where the one caused the other.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from promises import demand
+
+Place = tuple[str, int]  # a group's, in a partition
 
 
 class Receipts(NamedTuple):
@@ -17,15 +20,15 @@ class Receipts(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """A process begins, and finds this committed, by partition."""
+    """A process begins, and finds this committed, by group and partition."""
 
-    committed: dict[int, int]
+    committed: dict[Place, int]
 
 
 class Read(NamedTuple):
-    """A poll has returned values from ``offset`` on; noted before they are committed."""
+    """A poll of a member has returned values from ``offset`` on; noted before they are committed."""
 
-    partition: int
+    place: Place
     offset: int
     values: list[bytes]
 
@@ -33,7 +36,7 @@ class Read(NamedTuple):
 class Committed(NamedTuple):
     """A commit has returned."""
 
-    positions: dict[int, int]
+    positions: dict[Place, int]
 
 
 class Put(NamedTuple):
@@ -82,12 +85,12 @@ class Ended(NamedTuple):
 class ClientPromises:
     """Takes the events of one process after the other; a broken promise is an AssertionError."""
 
-    def __init__(self, deliveries_max: int) -> None:
-        self.deliveries_max = deliveries_max
+    def __init__(self, groups: Sequence[str], deliveries_max: int) -> None:
+        self.groups, self.deliveries_max = groups, deliveries_max
         self.counts: Counter[str] = Counter()
         self.receipts: dict[tuple[int, int], bytes] = {}
-        self.read: dict[int, dict[int, bytes]] = {}
-        self.committed: dict[int, int] = {}
+        self.read: dict[Place, dict[int, bytes]] = {}
+        self.committed: dict[Place, int] = {}
         self.put: dict[int, Put] = {}
         self.got: dict[int, set[int]] = {}
         self.acking: Counter[int] = Counter()  # acks that were begun and not refused, by offset
@@ -127,29 +130,29 @@ class ClientPromises:
 
     # ------------------------------------------------------------------------------------------------------ the group
 
-    def _resume(self, committed: dict[int, int]) -> None:
-        for partition, offset in self.committed.items():
-            found = committed.get(partition, 0)
-            demand(found >= offset, f"partition {partition} was committed up to {offset}, and resumes at {found}")
-        for partition, offset in committed.items():
-            read_end = max(self.read.get(partition, {}), default=-1) + 1
-            demand(offset <= read_end, f"{offset} of partition {partition} is committed, and {read_end} were read")
+    def _resume(self, committed: dict[Place, int]) -> None:
+        for place, offset in self.committed.items():
+            found = committed.get(place, 0)
+            demand(found >= offset, f"{place} was committed up to {offset}, and resumes at {found}")
+        for place, offset in committed.items():
+            read_end = max(self.read.get(place, {}), default=-1) + 1
+            demand(offset <= read_end, f"{offset} of {place} is committed, and {read_end} were read")
         self.committed = committed
 
     def _read(self, read: Read) -> None:
-        partition, first, values = read
-        end = self.committed.get(partition, 0)
-        demand(first >= end, f"offset {first} of partition {partition} comes again, committed was {end}")
-        known = self.read.setdefault(partition, {})
-        demand(first in known or first == len(known), f"partition {partition} goes on at {first}, not {len(known)}")
+        place, first, values = read
+        end = self.committed.get(place, 0)
+        demand(first >= end, f"offset {first} of {place} comes again, committed was {end}")
+        known = self.read.setdefault(place, {})
+        demand(first in known or first == len(known), f"{place} goes on at {first}, not {len(known)}")
         for offset, value in enumerate(values, first):
-            demand(known.setdefault(offset, value) == value, f"two values at offset {offset} of partition {partition}")
+            demand(known.setdefault(offset, value) == value, f"two values at offset {offset} of {place}")
 
-    def _commit(self, positions: dict[int, int]) -> None:
-        for partition, offset in positions.items():
-            before = self.committed.get(partition, 0)
-            demand(offset >= before, f"the commit of partition {partition} went back from {before} to {offset}")
-            self.committed[partition] = offset
+    def _commit(self, positions: dict[Place, int]) -> None:
+        for place, offset in positions.items():
+            before = self.committed.get(place, 0)
+            demand(offset >= before, f"the commit of {place} went back from {before} to {offset}")
+            self.committed[place] = offset
 
     # ------------------------------------------------------------------------------------------------------ the queue
 
@@ -196,10 +199,11 @@ class ClientPromises:
                 client, _, count = value.partition(b":")
                 demand(newest.get(client, -1) < int(count), f"{value!r} stands behind {newest.get(client)}")
                 newest[client] = int(count)
-            read = self.read.get(number, {})
-            missed = [offset for offset, value in enumerate(values) if read.get(offset) != value]
-            demand(not missed, f"never read of partition {number}: {missed[:5]}")
-            demand(self.committed.get(number, 0) == len(values), f"partition {number} is not drained")
+            for place in ((group, number) for group in self.groups):
+                read = self.read.get(place, {})
+                missed = [offset for offset, value in enumerate(values) if read.get(offset) != value]
+                demand(not missed, f"never read of {place}: {missed[:5]}")
+                demand(self.committed.get(place, 0) == len(values), f"{place} is not drained")
 
     def _check_messages(self, dead: list[tuple[int, int, bytes]]) -> None:
         gone = {offset for offset, _, _ in dead}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import logstore
 from busy_writer import kill_after
@@ -42,6 +43,7 @@ from promises import demand
 LIFE_S_MAX = 0.5
 OPENING_S_MAX = 0.03
 PARTITIONS = 3
+GROUPS = BY_HAND, AUTOMATIC = "by hand", "automatic"
 DELIVERIES_MAX = 4
 STALE = (FencedInstance, IllegalGeneration, RebalanceInProgress, UnknownMember)
 STRATEGIES = (("range",), ("cooperative-sticky",))
@@ -53,7 +55,6 @@ class Life:
     def __init__(self, path: Path, journal: WrittenJournal, number: int, seed: int) -> None:
         self.journal, self.number = journal, number
         self.choose = random.Random(seed)
-        self.stop = threading.Event()
         self.store = logstore.open(path, offsets_topic_num_partitions=3, log_flush_offset_checkpoint_interval_ms=100)
         topics = {topic.name for topic in self.store.topics()}
         if "t" not in topics:
@@ -62,17 +63,23 @@ class Life:
             "jobs", ordered=True, max_deliveries=DELIVERIES_MAX, visibility_timeout_ms=100, durability="os"
         )
         self.strategies = STRATEGIES[seed % 2]
-        committed = self.store.groups.committed("g")
-        self.journal.note(Resumed({key.partition: place.offset for key, place in committed.items()}))
+        committed = {
+            (group, key.partition): place.offset
+            for group in GROUPS
+            for key, place in self.store.groups.committed(group).items()
+        }
+        self.journal.note(Resumed(committed))
 
     def live(self) -> None:
         """Until the process ends, which is an error unless it is a kill."""
         works: list[Callable[[random.Random], None]] = [
             partial(self.send, "a", "all"),
             partial(self.send, "b", "1"),
-            partial(self.consume, ""),
-            partial(self.consume, ""),
-            partial(self.consume, "static"),
+            partial(self.consume, BY_HAND, ""),
+            partial(self.consume, BY_HAND, ""),
+            partial(self.consume, BY_HAND, "static"),
+            partial(self.consume, AUTOMATIC, ""),
+            partial(self.consume, AUTOMATIC, ""),
             self.put,
             self.work,
             self.work,
@@ -86,7 +93,7 @@ class Life:
     def send(self, name: str, acks: str, choose: random.Random) -> None:
         client = b"%d.%s" % (self.number, name.encode())
         count = 0
-        while not self.stop.is_set():
+        while True:
             with self.store.producer(acks=acks, linger_ms=choose.choice((0, 1, 3)), batch_size=400) as producer:
                 for _ in range(choose.randrange(1, 6)):
                     count = self._send_some(producer, client, count, choose.randrange(1, 40), choose)
@@ -100,35 +107,41 @@ class Life:
 
     # ------------------------------------------------------------------------------------------------------ consumers
 
-    def consume(self, instance_id: str, choose: random.Random) -> None:
-        while not self.stop.is_set():
-            consumer = self.store.consumer(
-                "t",
-                group="g",
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
+    def consume(self, group: str, instance_id: str, choose: random.Random) -> None:
+        while True:
+            with self.open_consumer(
+                group,
                 group_instance_id=instance_id,
                 max_poll_records=choose.choice((7, 500)),
                 partition_assignment_strategy=self.strategies,
-            )
-            with consumer:
+            ) as consumer:
                 for _ in range(choose.randrange(1, 40)):
                     records = consumer.poll(0.02)
-                    self.note_read(records)
-                    if records and choose.random() < 0.8:
+                    self.note_read(group, records)
+                    if records and group == BY_HAND and choose.random() < 0.8:
                         self.commit(consumer)
 
-    def note_read(self, records: list[ConsumerRecord]) -> None:
+    def open_consumer(self, group: str, **settings: Any) -> Consumer:
+        return self.store.consumer(
+            "t",
+            group=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=group == AUTOMATIC,
+            auto_commit_interval_ms=3,
+            **settings,
+        )
+
+    def note_read(self, group: str, records: list[ConsumerRecord]) -> None:
         by_partition: dict[int, list[ConsumerRecord]] = {}
         for record in records:
             by_partition.setdefault(record.partition, []).append(record)
         for partition, found in by_partition.items():
             first = found[0].offset
             demand([record.offset for record in found] == list(range(first, first + len(found))), "a poll skips")
-            self.journal.note(Read(partition, first, [record.value for record in found]))
+            self.journal.note(Read((group, partition), first, [record.value for record in found]))
 
     def commit(self, consumer: Consumer) -> None:
-        positions = {number: consumer.position("t", number) for _, number in consumer.assignment()}
+        positions = {(BY_HAND, number): consumer.position("t", number) for _, number in consumer.assignment()}
         try:
             consumer.commit()
         except STALE:
@@ -139,7 +152,7 @@ class Life:
 
     def put(self, choose: random.Random) -> None:
         count = 0
-        while not self.stop.is_set():
+        while True:
             if len(self.queue) > 300:
                 time.sleep(0.001)
                 continue
@@ -149,7 +162,7 @@ class Life:
             count += 1
 
     def work(self, choose: random.Random) -> None:
-        while not self.stop.is_set():
+        while True:
             try:
                 jobs = self.queue.get_many(choose.choice((1, 1, 3)), timeout=0.02)
             except Empty:
@@ -183,12 +196,16 @@ class Life:
 
     def drain(self) -> None:
         """Read and ack all that is left, and close."""
-        with self.store.consumer("t", group="g", auto_offset_reset="earliest", enable_auto_commit=False) as consumer:
-            deadline_s = time.monotonic() + 60
-            while len(consumer.assignment()) < PARTITIONS or any(consumer.lag().values()):
-                demand(time.monotonic() < deadline_s, f"the group does not come to the end: {consumer.assignment()}")
-                self.note_read(consumer.poll(0.05))
-            self.commit(consumer)
+        for group in GROUPS:
+            with self.open_consumer(group) as consumer:
+                deadline_s = time.monotonic() + 60
+                while len(consumer.assignment()) < PARTITIONS or any(consumer.lag().values()):
+                    demand(time.monotonic() < deadline_s, f"{group} does not come to the end: {consumer.lag()}")
+                    self.note_read(group, consumer.poll(0.05))
+                if group == BY_HAND:
+                    self.commit(consumer)
+            committed = self.store.groups.committed(group)
+            self.journal.note(Committed({(group, key.partition): place.offset for key, place in committed.items()}))
         while self.unsettled_count():
             try:
                 job = self.queue.get(timeout=1)
@@ -222,7 +239,7 @@ def _thread(work: Callable[[random.Random], None], randomness: random.Random) ->
 
 def main(scratch: Path, kill_count: int, seed: int) -> None:
     randomness = random.Random(seed)
-    path, journal, promises = scratch / "data", WrittenJournal(), ClientPromises(DELIVERIES_MAX)
+    path, journal, promises = scratch / "data", WrittenJournal(), ClientPromises(GROUPS, DELIVERIES_MAX)
     started_s = time.monotonic()
     for number in range(kill_count):
         life_seed = randomness.randrange(1 << 32)
