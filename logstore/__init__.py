@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from logstore.client.consumer import Consumer, ConsumerRecord, RebalanceListener
-from logstore.client.embedded.store import Store, open
+from logstore.client.embedded.store import ReadOnlyStore, Store, open
 from logstore.client.kafka.connecting import connect
 from logstore.client.producer import Producer, Receipt
 from logstore.client.queue.dead_letters import DeadLetters
@@ -30,7 +30,6 @@ from logstore.storage.opening import OpeningProgress
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.topics import TopicDescription
-from logstore.store import ReadOnlyStore
 
 __all__ = [
     "Appended",

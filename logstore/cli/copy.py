@@ -14,7 +14,7 @@ from logstore.cli.text import show_size, show_table
 from logstore.client.copying.cluster import ClusterSource, ClusterTarget
 from logstore.client.copying.copier import Copier
 from logstore.client.copying.directory import DirectorySource, DirectoryTarget
-from logstore.client.copying.ends import Source, Target
+from logstore.client.copying.ends import Source, Target, show
 from logstore.client.copying.offsets import Carried
 from logstore.client.copying.planning import Job
 from logstore.client.embedded.store import open as open_store
@@ -147,8 +147,7 @@ def _names(text: str | None) -> list[str] | None:
 def _tell_of_skipped(jobs: list[Job]) -> None:
     for job in jobs:
         for first, last, reason, _ in job.reader.skipped:
-            place = f"{job.partition.topic}-{job.partition.partition}"
-            click.echo(f"warning: {place}: offsets {first} to {last} are not copied: {reason}", err=True)
+            click.echo(f"warning: {show(job.partition)}: offsets {first} to {last} are not copied: {reason}", err=True)
 
 
 def _show(jobs: list[Job], carried: list[Carried], size: int, seconds: float, as_json: bool) -> None:

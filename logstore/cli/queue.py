@@ -1,5 +1,6 @@
-"""``logstore queue``: put, get, stats, dead, replay."""
+"""``logstore queue``: put, get, peek, list, stats, dead, replay, purge, delete."""
 
+import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +17,6 @@ from logstore.client.embedded.store import open as open_store
 from logstore.client.queue.looks import QueueStats
 from logstore.client.queue.messages import Message
 from logstore.client.queue.queue import Queue
-from logstore.client.queue.read_only import ReadOnlyQueue, read_only_queues
 from logstore.errors import Empty, InvalidArgument
 
 _READ_SIZE = 64 << 10
@@ -69,8 +69,8 @@ def put(
     with open_to_write(data) as store:
         jobs = store.queue(name, **_parse(settings))
         common: dict[str, Any] = {"delay": delay, "ttl": ttl}
-        for values in [[value.encode()]] if value is not None else _lines(sys.stdin.buffer):
-            keys = None if key is None else [key.encode()] * len(values)
+        for values in [[os.fsencode(value)]] if value is not None else _lines(sys.stdin.buffer):
+            keys = None if key is None else [os.fsencode(key)] * len(values)
             receipts = jobs.put_many(values, keys=keys, **common)
             first = receipts[0].offset if first is None else first
             count += len(receipts)
@@ -117,6 +117,49 @@ def get(name: str, count: int, timeout: float, ack: bool, as_json: bool, data: P
 
 
 @queue.command()
+@click.argument("name")
+@click.option("--max", "count", type=click.IntRange(min=1), default=1, show_default=True, help="How many messages.")
+@json_option()
+@data_option
+def peek(name: str, count: int, as_json: bool, data: Path) -> int:
+    """Print the next messages of the queue NAME that are ready, and leave them there. Works beside a live owner.
+
+    The exit status is 2 where there is none.
+
+    \b
+    Example:
+      logstore queue peek jobs --max 10
+    """
+    with open_store(data, read_only=True) as store:
+        _check_name(name, store.queues())
+        found = store.queue(name).peek(count)
+    for message in found:
+        _show_message(message, as_json)
+    if not found:
+        click.echo(f"{Empty(name)}", err=True)
+    return 0 if found else WRONG_USE
+
+
+@queue.command("list")
+@json_option("One JSON object a line for each queue.")
+@data_option
+def list_queues(as_json: bool, data: Path) -> None:
+    """List the queues, a name a line: see `logstore queue stats` for what is in them. Works beside a live owner.
+
+    \b
+    Example:
+      logstore queue list
+    """
+    with open_store(data, read_only=True) as store:
+        names = store.queues()
+    for name in names:
+        if as_json:
+            emit_json({"queue": name})
+        else:
+            click.echo(name)
+
+
+@queue.command()
 @click.argument("name", required=False)
 @json_option("One JSON object a line for each queue.")
 @data_option
@@ -128,11 +171,11 @@ def stats(name: str | None, as_json: bool, data: Path) -> None:
       logstore queue stats jobs --json
     """
     with open_store(data, read_only=True) as store:
-        names = read_only_queues(store)
+        names = store.queues()
         if name is not None:
             _check_name(name, names)
             names = [name]
-        found = [(one, ReadOnlyQueue(store, one).stats()) for one in names]
+        found = [(one, store.queue(one).stats()) for one in names]
     if as_json:
         for one, counts in found:
             emit_json({"queue": one, **counts._asdict()})
@@ -168,8 +211,8 @@ def dead(name: str, count: int | None, as_json: bool, data: Path) -> None:
       logstore queue dead jobs
     """
     with open_store(data, read_only=True) as store:
-        _check_name(name, read_only_queues(store))
-        letters = ReadOnlyQueue(store, name).dead_letters
+        _check_name(name, store.queues())
+        letters = store.queue(name).dead_letters
         found = list(islice(letters.messages(), count)) if letters is not None else []
     if as_json:
         for letter in found:
@@ -213,7 +256,65 @@ def replay(name: str, offsets: tuple[int, ...], all_of_them: bool, as_json: bool
         click.echo(f"put {count:,} dead {'letter' if count == 1 else 'letters'} back into {name}")
 
 
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@queue.command()
+@click.argument("name")
+@click.option("--dead", is_flag=True, help="The dead letters, and nothing else.")
+@_yes_option
+@json_option("The summary as one JSON object.")
+@data_option
+def purge(name: str, dead: bool, yes: bool, as_json: bool, data: Path) -> None:
+    """Settle all messages of the queue NAME, so that none is got any more. The queue and its settings stay.
+
+    Asks first; where there is no terminal to ask at, --yes must be given.
+
+    \b
+    Examples:
+      logstore queue purge jobs --yes
+      logstore queue purge jobs --dead
+    """
+    with open_to_write(data, create=False) as store:
+        jobs = _existing(store, name)
+        what = f"the {'dead letters' if dead else 'messages'} of queue {name}"
+        _ask(yes, f"purge {what}?", f"{what} are not purged unasked")
+        count = (jobs.dead_letters if dead else jobs).purge()
+    if as_json:
+        emit_json({"queue": name, "count": count})
+    else:
+        click.echo(f"purged {count:,} {'message' if count == 1 else 'messages'}")
+
+
+@queue.command()
+@click.argument("name")
+@_yes_option
+@data_option
+def delete(name: str, yes: bool, data: Path) -> None:
+    """Delete the queue NAME with all its messages and dead letters. Asks first; where there is no terminal to ask at,
+    --yes must be given.
+
+    \b
+    Example:
+      logstore queue delete jobs --yes
+    """
+    with open_to_write(data, create=False) as store:
+        _check_name(name, store.queues())
+        _ask(
+            yes, f"delete queue {name} with all its messages and dead letters?", f"queue {name} is not deleted unasked"
+        )
+        store.delete_queue(name)
+    click.echo(f"deleted {name}")
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _ask(yes: bool, question: str, refusal: str) -> None:
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{refusal}: give --yes where there is no terminal")
+        click.confirm(question, abort=True, err=True)
 
 
 def _existing(store: Store, name: str) -> Queue:

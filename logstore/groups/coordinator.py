@@ -14,6 +14,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from logstore.errors import (
     Closed,
@@ -29,9 +30,10 @@ from logstore.errors import (
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import OffsetCommitValue
 from logstore.groups.deadlines import Deadlines
+from logstore.groups.expiry import Expiry
 from logstore.groups.group import GroupState
 from logstore.groups.group_table import Entry, GroupTable
-from logstore.groups.offsets import check_group_id, check_offsets, check_partitions, expired, fetched, refusal
+from logstore.groups.offsets import Commits, check_group_id, check_offsets, check_partitions, fetched, refusal
 from logstore.groups.offsets_log import OffsetsLog, commit_record
 from logstore.groups.requests import (
     NO_GENERATION,
@@ -46,12 +48,10 @@ from logstore.groups.requests import (
 )
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
-from logstore.storage.retention import RetentionClock
 
 logger = logging.getLogger("logstore.groups")
 
-_EXPIRY = ""  # among the deadlines: no group has this id
-_MINUTE_MS = 60_000
+_EXPIRY_KEY = ""  # among the deadlines: no group has this id
 
 
 def monotonic_ms() -> int:
@@ -71,14 +71,14 @@ class GroupCoordinator:
         self._config = data_dir.config
         self._now_ms, self._clock_ms = data_dir.now_ms, clock_ms
         self._log = OffsetsLog(data_dir)
-        self._retention_clock = RetentionClock(self._now_ms(), clock_ms())
         self._topics: set[str] = set()  # of which anything has ever been committed
         self._deadlines = Deadlines(f"logstore-groups {data_dir.path}", clock_ms, self._act)
         self._table = GroupTable(self._log, self._config, self._now_ms, clock_ms, self._deadlines)
+        self._expiry = Expiry(self._table, self._config, self._now_ms, clock_ms)
         try:
             self._table.load(keeps_members)
             self._topics.update(partition.topic for _, entry in self._table.all() for partition in entry.commits)
-            self._deadlines.set(_EXPIRY, clock_ms() + self._config.offsets_retention_check_interval_ms)
+            self._deadlines.set(_EXPIRY_KEY, clock_ms() + self._config.offsets_retention_check_interval_ms)
         except BaseException:
             self._deadlines.close()
             raise
@@ -98,37 +98,47 @@ class GroupCoordinator:
             check_group_id(request.group)
             self._table.check_open()
             self._log.make()
-            with self._table.entered(request.group, creates=True) as entry:
-                assert entry is not None
-                self._table.settle(entry, entry.group.join(request, reply, self._clock_ms()))
+            self._table.enter(request.group, partial(self._join, request, reply), creates=True)
         except LogstoreError as error:
             reply(error)
+
+    def _join(self, request: JoinRequest, reply: JoinCallback, entry: Entry | None) -> None:
+        assert entry is not None
+        self._table.settle(entry, entry.group.join(request, reply, self._clock_ms()))
 
     def sync(self, request: SyncRequest, reply: SyncCallback) -> None:
         """Get, or as the leader give, the assignments of a generation; ``reply`` as with ``join``."""
         try:
-            with self._table.entered(request.group) as entry:
-                if entry is None:
-                    raise UnknownMember(request.group, request.member_id)
-                self._table.settle(entry, entry.group.sync(request, reply, self._clock_ms()))
+            self._table.enter(request.group, partial(self._sync, request, reply))
         except LogstoreError as error:
             reply(error)
 
+    def _sync(self, request: SyncRequest, reply: SyncCallback, entry: Entry | None) -> None:
+        if entry is None:
+            raise UnknownMember(request.group, request.member_id)
+        self._table.settle(entry, entry.group.sync(request, reply, self._clock_ms()))
+
     def heartbeat(self, group: str, member_id: str, generation: int, instance_id: str | None = None) -> None:
         """Raises UnknownMember, IllegalGeneration, FencedInstance; RebalanceInProgress: join again."""
-        with self._table.entered(group) as entry:
+
+        def act(entry: Entry | None) -> None:
             if entry is None:
                 raise UnknownMember(group, member_id)
             entry.group.heartbeat(member_id, generation, instance_id, self._clock_ms())
 
+        self._table.enter(group, act)
+
     def leave(self, group: str, members: Sequence[LeavingMember]) -> list[LogstoreError | None]:
         """For each, in order, None or why it could not leave: UnknownMember, FencedInstance."""
-        with self._table.entered(group) as entry:
+
+        def act(entry: Entry | None) -> list[LogstoreError | None]:
             if entry is None:
                 return [UnknownMember(group, leaving.member_id) for leaving in members]
             errors, outcome = entry.group.leave(members, self._clock_ms())
             self._table.settle(entry, outcome)
-        return errors
+            return errors
+
+        return self._table.enter(group, act)
 
     # --------------------------------------------------------------------------------------------------------- offsets
 
@@ -176,33 +186,47 @@ class GroupCoordinator:
     ) -> dict[TopicPartition, LogstoreError]:
         check_group_id(group)
         wanted = check_offsets(offsets)
-        member_id, generation, instance_id = member
+        generation = member[1]
         self._table.check_open()
         self._log.make()
-        with self._table.entered(group, creates=generation < 0) as entry:
-            if entry is None:
-                raise IllegalGeneration(group, generation, NO_GENERATION)
-            entry.group.check_commit(member_id, generation, instance_id, self._clock_ms())
-            refused = self._refused(wanted)
-            if refused and is_whole:
-                raise next(iter(refused.values()))
-            now_ms = self._now_ms()
-            taken = {
-                partition: OffsetCommitValue(offset, leader_epoch, metadata, now_ms)
-                for partition, (offset, metadata, leader_epoch) in wanted.items()
-                if partition not in refused
-            }
-            if taken:
-                self._log.append(group, [commit_record(group, *item) for item in taken.items()])
-                entry.commits.update(taken)
+        refused, taken = self._table.enter(
+            group, partial(self._take_offsets, group, wanted, member, is_whole), creates=generation < 0
+        )
         if taken and durability is Durability.FSYNC:
             self._log.sync(group)
         return refused
 
+    def _take_offsets(
+        self,
+        group: str,
+        wanted: Mapping[TopicPartition, OffsetAndMetadata],
+        member: tuple[str, int, str | None],
+        is_whole: bool,
+        entry: Entry | None,
+    ) -> tuple[dict[TopicPartition, LogstoreError], Commits]:
+        """What is refused, and what is committed."""
+        member_id, generation, instance_id = member
+        if entry is None:
+            raise IllegalGeneration(group, generation, NO_GENERATION)
+        entry.group.check_commit(member_id, generation, instance_id, self._clock_ms())
+        refused = self._refused(wanted)
+        if refused and is_whole:
+            raise next(iter(refused.values()))
+        now_ms = self._now_ms()
+        taken = {
+            partition: OffsetCommitValue(offset, leader_epoch, metadata, now_ms)
+            for partition, (offset, metadata, leader_epoch) in wanted.items()
+            if partition not in refused
+        }
+        if taken:
+            self._log.append(group, [commit_record(group, *item) for item in taken.items()])
+            entry.commits.update(taken)
+        return refused, taken
+
     def sync_commits(self, group: str) -> None:
         """Have on the disk whatever was committed for a group with less. Raises StorageFailure, PartitionOffline."""
         self._table.check_open()
-        self._log.sync(group)
+        self._log.sync(check_group_id(group))
 
     def _refused(self, wanted: Mapping[TopicPartition, OffsetAndMetadata]) -> dict[TopicPartition, LogstoreError]:
         """Under the group's lock: a topic that is deleted has its offsets taken away after this, or is unknown here."""
@@ -228,11 +252,13 @@ class GroupCoordinator:
         """What the group has committed, of ``partitions`` or all; those of which it has nothing are not in it, and an
         unknown group has nothing."""
         wanted = None if partitions is None else check_partitions(partitions)
-        with self._table.entered(group) as entry:
-            if entry is None:
-                return {}
-            keys = entry.commits if wanted is None else wanted
-            return {key: fetched(entry.commits[key]) for key in keys if key in entry.commits}
+
+        def act(entry: Entry | None) -> dict[TopicPartition, OffsetAndMetadata]:
+            commits = {} if entry is None else entry.commits
+            keys = commits if wanted is None else wanted
+            return {key: fetched(commits[key]) for key in keys if key in commits}
+
+        return self._table.enter(group, act)
 
     def committed_of(self, topic: str, partition: int) -> dict[str, int]:
         """What each group that committed anything of a partition has committed, by group."""
@@ -257,22 +283,28 @@ class GroupCoordinator:
 
     def describe(self, group: str) -> GroupDescription:
         """A group that nobody knows is Dead, as in Kafka."""
-        with self._table.entered(group) as entry:
+
+        def act(entry: Entry | None) -> GroupDescription:
             if entry is None:
                 return GroupDescription(group, GroupState.DEAD.value, "", "", NO_GENERATION, ())
             return entry.group.describe()
+
+        return self._table.enter(group, act)
 
     def delete(self, group: str) -> None:
         """Forget a group without members and all that it has committed, for good when this returns.
 
         Raises UnknownGroup, GroupNotEmpty, StorageFailure.
         """
-        with self._table.entered(group) as entry:
+
+        def act(entry: Entry | None) -> None:
             if entry is None:
                 raise UnknownGroup(group)
             if entry.group.state is not GroupState.EMPTY:
                 raise GroupNotEmpty(group, len(entry.group.members))
             self._table.forget(entry, list(entry.commits), with_group=True)
+
+        self._table.enter(group, act)
         self._log.sync(group)
 
     def delete_offsets(self, group: str, partitions: Iterable[tuple[str, int]]) -> None:
@@ -282,7 +314,8 @@ class GroupCoordinator:
         Raises UnknownGroup; SubscribedToTopic, GroupNotEmpty while members may want them; StorageFailure.
         """
         wanted = check_partitions(partitions)
-        with self._table.entered(group) as entry:
+
+        def act(entry: Entry | None) -> None:
             if entry is None:
                 raise UnknownGroup(group)
             if entry.group.state is not GroupState.EMPTY:
@@ -292,6 +325,8 @@ class GroupCoordinator:
                 for topic in [partition.topic for partition in wanted if partition.topic in topics]:
                     raise SubscribedToTopic(group, topic)
             self._table.forget(entry, [partition for partition in wanted if partition in entry.commits])
+
+        self._table.enter(group, act)
         self._log.sync(group)
 
     def forget_topic(self, topic: str) -> None:
@@ -300,16 +335,18 @@ class GroupCoordinator:
         if topic not in self._topics:
             return
         for group_id, _ in self._table.all():
-            with self._table.entered(group_id) as entry:
-                gone = [] if entry is None else [key for key in list(entry.commits) if key.topic == topic]
-                if entry is None or not gone:
-                    continue
-                try:
-                    self._table.forget(entry, gone)
-                except LogstoreError as error:
-                    for key in gone:
-                        del entry.commits[key]
-                    logger.warning("group %s: its offsets of topic %s are not deleted yet: %s", group_id, topic, error)
+            self._table.enter(group_id, partial(self._forget_topic_of, group_id, topic))
+
+    def _forget_topic_of(self, group_id: str, topic: str, entry: Entry | None) -> None:
+        gone = [] if entry is None else [key for key in list(entry.commits) if key.topic == topic]
+        if entry is None or not gone:
+            return
+        try:
+            self._table.forget(entry, gone)
+        except LogstoreError as error:
+            for key in gone:
+                entry.commits.pop(key, None)
+            logger.warning("group %s: its offsets of topic %s are not deleted yet: %s", group_id, topic, error)
 
     # ------------------------------------------------------------------------------------------------------------- time
 
@@ -319,46 +356,22 @@ class GroupCoordinator:
         self._deadlines.run_due()
 
     def _act(self, key: str) -> int | None:
-        if key == _EXPIRY:
+        if key == _EXPIRY_KEY:
             self.expire_offsets()
             return self._clock_ms() + self._config.offsets_retention_check_interval_ms
         try:
-            with self._table.entered(key) as entry:
-                if entry is not None:
-                    self._table.settle(entry, entry.group.tick(self._clock_ms()))
+            self._table.enter(key, self._tick)
         except Closed:
             pass
         return None  # what comes next for the group is set by now
 
+    def _tick(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._table.settle(entry, entry.group.tick(self._clock_ms()))
+
     def expire_offsets(self) -> None:
         """Take away the offsets that have expired, and the groups that have no member and no offset left."""
-        retention_ms = self._config.offsets_retention_minutes * _MINUTE_MS
-        self._retention_clock.observe(self._now_ms(), self._clock_ms())
-        now_ms = self._retention_clock.now_ms(retention_ms)
-        for group_id, _ in self._table.all():
-            try:
-                with self._table.entered(group_id) as entry:
-                    if entry is not None:
-                        self._expire(entry, now_ms, retention_ms)
-            except Closed:
-                return
-            except LogstoreError as error:
-                logger.warning("group %s: its expired offsets stay until the next check: %s", group_id, error)
-
-    def _expire(self, entry: Entry, now_ms: int, retention_ms: int) -> None:
-        due = expired(
-            entry.commits,
-            now_ms,
-            retention_ms,
-            state=entry.group.state.value,
-            protocol_type=entry.group.protocol_type or "",
-            empty_since_ms=entry.since_ms,
-            subscribed_topics=entry.group.subscribed_topics(),
-        )
-        if due:
-            logger.info("group %s: %d committed offsets have expired", entry.group.group_id, len(due))
-        is_over = entry.is_idle and len(due) == len(entry.commits)
-        self._table.forget(entry, due, with_group=is_over)
+        self._expiry.run()
 
     # ---------------------------------------------------------------------------------------------------------- the end
 

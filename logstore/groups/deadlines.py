@@ -21,7 +21,8 @@ class Deadlines:
     def __init__(self, name: str, clock_ms: Callable[[], int], act: Callable[[str], int | None]) -> None:
         """``act`` is called with a key whose time has come, without a lock, and returns the key's next time."""
         self._clock_ms, self._act = clock_ms, act
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()  # taken by itself: a Ctrl-C in Condition.__enter__ would leave it taken
+        self._changed = threading.Condition(self._lock)
         self._times: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []  # an entry that does not agree with the times is void
         self._is_closed = False
@@ -31,7 +32,7 @@ class Deadlines:
         """Have the thread act at ``time_ms`` for ``key``, unless it will earlier. None: nothing is to be done."""
         if time_ms is None or time_ms >= self._times.get(key, time_ms + 1):
             return
-        with self._changed:
+        with self._lock:
             if self._is_closed or time_ms >= self._times.get(key, time_ms + 1):
                 return
             self._times[key] = time_ms
@@ -54,7 +55,7 @@ class Deadlines:
 
     def close(self) -> None:
         """Act no more; wait for the thread, unless this is it."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._changed.notify()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -62,7 +63,7 @@ class Deadlines:
 
     def _take_due(self) -> list[str]:
         due: list[str] = []
-        with self._changed:
+        with self._lock:
             now_ms = self._clock_ms()
             while self._heap and self._heap[0][0] <= now_ms:
                 time_ms, key = heapq.heappop(self._heap)
@@ -79,7 +80,7 @@ class Deadlines:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._is_closed and (wait_s := self._wait_s()) > 0:
                     self._changed.wait(wait_s)
                 if self._is_closed:

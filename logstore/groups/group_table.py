@@ -13,9 +13,8 @@ coordinator's thread, which is told so.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from logstore.config import StoreConfig
@@ -28,6 +27,8 @@ from logstore.groups.offsets import Commits, check_group_id
 from logstore.groups.offsets_log import OffsetsLog, StoredGroup, commit_record, metadata_record
 
 logger = logging.getLogger("logstore.groups")
+
+Result = TypeVar("Result")
 
 _TOMBSTONES_SIZE_MAX = 500_000  # of a batch: below max.message.bytes
 _TOMBSTONE_SIZE_MAX = 300  # of a record, with the longest of topic names, and without the group's
@@ -122,40 +123,33 @@ class GroupTable:
 
     # ---------------------------------------------------------------------------------------------------------- access
 
-    @contextmanager
-    def entered(self, group_id: str, *, creates: bool = False) -> Iterator[Entry | None]:
-        """The group, under its lock; None where there is none. One that is blank afterwards goes, and the replies that
-        are due are given, without the lock. Raises InvalidGroupId, Closed, ForkedProcess."""
-        check_group_id(group_id)
-        entry: Entry | None = None
-        try:
-            with self._locked(group_id, creates) as entry:
-                yield entry
-        except BaseException:
-            if entry is not None and (entry.to_store or entry.replies):
-                self._deadlines.set(group_id, self._clock_ms())
-            raise
-        if entry is not None:
-            entry.give_replies()
+    def enter(self, group_id: str, act: Callable[[Entry | None], Result], *, creates: bool = False) -> Result:
+        """What ``act`` makes of the group, under its lock; of None where there is none. One that is blank afterwards
+        goes, and the replies that are due are given, without the lock. Raises InvalidGroupId, Closed, ForkedProcess.
 
-    @contextmanager
-    def _locked(self, group_id: str, creates: bool) -> Iterator[Entry | None]:
+        No context manager: a Ctrl-C in the middle of one of those may leave its lock taken."""
+        check_group_id(group_id)
         while True:
             self.check_open()
             entry = self._find(group_id, creates)
             if entry is None:
-                yield None
-                return
+                return act(None)
             with entry.lock:
                 self.check_open()
                 if entry.is_gone:
+                    self._take_out(entry)
                     continue
                 try:
-                    yield entry
+                    result = act(entry)
+                except BaseException:
+                    if entry.to_store or entry.replies:
+                        self._deadlines.set(group_id, self._clock_ms())
+                    raise
                 finally:
                     if entry.is_blank:
                         self._take_out(entry)
-                return
+            entry.give_replies()
+            return result
 
     def _find(self, group_id: str, creates: bool) -> Entry | None:
         entry = self._entries.get(group_id)
@@ -165,9 +159,11 @@ class GroupTable:
         return entry
 
     def _take_out(self, entry: Entry) -> None:
+        """Twice does no harm: a Ctrl-C may have come between."""
         entry.is_gone = True
         with self._lock:
-            self._entries.pop(entry.group.group_id, None)
+            if self._entries.get(entry.group.group_id) is entry:
+                del self._entries[entry.group.group_id]
 
     def all(self) -> list[tuple[str, Entry]]:
         """To look at without locks, or to enter one by one."""

@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from logstore.client.consumer import ConsumerRecord, Partitions, RebalanceListener
-from logstore.client.embedded.consumer.consumer import LEAVE_S, EmbeddedConsumer, as_seconds
+from logstore.client.embedded.consumer.consumer import LEAVE_S, EmbeddedConsumer
+from logstore.client.embedded.consumer.positions import as_seconds
 from logstore.errors import Closed, ConcurrentUse
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
@@ -259,7 +260,6 @@ class _Records(AsyncIterator[ConsumerRecord]):
                 for record in self._run:
                     self._left -= 1
                     return record
-            self._left = 0
             run = await self._next_run()
             if run is None:
                 raise StopAsyncIteration

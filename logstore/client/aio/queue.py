@@ -181,15 +181,11 @@ class AsyncQueue:
 
     async def _wait_for_room(self, until_s: float) -> None:
         waiter, turn = _waiter(until_s)
-        self.queue.putters.add(waiter)
         try:
-            if not self.queue.full():
-                return
+            self.queue.wait_for_room(waiter)
             await _until(turn, until_s)
         finally:
-            self.queue.putters.remove(waiter)
-            if turn.done():
-                self.queue.putters.wake_one()  # it may be cancelled, or find that there is room for more than one
+            self.queue.give_up_room(waiter)
 
     # ---------------------------------------------------------------------------------------------------------- get
 
@@ -300,8 +296,8 @@ class AsyncQueue:
         loop = asyncio.get_running_loop()
         found = rounds.get(loop)
         if found is None:
-            for ended in [other for other in rounds if other.is_closed()]:
-                del rounds[ended]
+            for ended in [other for other in list(rounds) if other.is_closed()]:  # other loops' threads add theirs
+                rounds.pop(ended, None)
             found = rounds[loop] = _Round(sync)
         return found
 

@@ -10,12 +10,12 @@ before the first transaction that is not finished. Nobody else may write to the 
 from collections.abc import Callable, Collection, Iterator
 
 from logstore.client.copying.directory import undecodable
-from logstore.client.copying.ends import Piece, Source, Target, Writer
+from logstore.client.copying.ends import Piece, Source, Target, Writer, show
 from logstore.client.copying.notes import Notes, Pair
 from logstore.client.copying.offsets import Carried, carry_over, find_committed
 from logstore.client.copying.planning import Choice, Job, choose_topics, plan
 from logstore.config import TopicConfig
-from logstore.errors import CorruptBatch, DamagedLog
+from logstore.errors import CopyRefused, CorruptBatch, DamagedLog, InvalidRecord
 from logstore.format.filename import TopicPartition
 
 # With these the target would not keep, or not take, records as they are.
@@ -79,7 +79,7 @@ class Copier:
         for choice in choices:
             for number in range(choice.source.partitions):
                 if (partition := _partition(choice, number)) not in found:
-                    self._tell(f"{partition.topic}-{partition.partition} is not in {self._source.name}: left out")
+                    self._tell(f"{show(partition)} is not in {self._source.name}: left out")
 
     @property
     def size(self) -> int:
@@ -103,26 +103,37 @@ class Copier:
             self._note(job, is_open=False)
             return
         writer = self._target.writer(job.partition, job.at.target)
-        offset = job.at.source
-        is_noted = False
-        while True:
-            before = offset
-            for piece in job.reader.pieces(offset):
-                if piece.count and not is_noted:
-                    self._note(job, is_open=True)
-                    is_noted = True
-                self._append(writer, piece, offset, job)
-                offset = piece.next_offset
-                self.copied_size += piece.size
-                progress(piece.size)
-                if writer.unsynced_size >= self._target.sync_size:
-                    break  # a fresh look at the source too: what is read for long, retention may take away
-            writer.sync()
-            job.at = Pair(offset, writer.offset)
-            is_done = offset >= job.reader.end or offset == before
-            self._note(job, is_open=not is_done)
-            if is_done:
-                return
+        try:
+            while self._copy_some(job, writer, progress):
+                pass
+        except InvalidRecord as error:
+            writer.abandon()
+            reason = f"the target does not take a record of its, from offset {job.at.source} on: {error}"
+            remedy = "change the settings of the topic there, and copy again"
+            raise CopyRefused(show(job.partition), reason, remedy) from None
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _copy_some(self, job: Job, writer: Writer, progress: Callable[[int], None]) -> bool:
+        """Up to the next sync; whether there may be more. The source is looked at afresh each time: what is read for
+        long, retention may take away."""
+        offset, is_noted = job.at.source, False
+        for piece in job.reader.pieces(offset):
+            if piece.count and not is_noted:
+                self._note(job, is_open=True)
+                is_noted = True
+            self._append(writer, piece, offset, job)
+            offset = piece.next_offset
+            self.copied_size += piece.size
+            progress(piece.size)
+            if writer.unsynced_size >= self._target.sync_size:
+                break
+        writer.sync()
+        has_more = job.at.source < offset < job.reader.end
+        job.at = Pair(offset, writer.offset)
+        self._note(job, is_open=has_more)
+        return has_more
 
     def _append(self, writer: Writer, piece: Piece, offset: int, job: Job) -> None:
         try:
@@ -130,7 +141,7 @@ class Copier:
         except DamagedLog:
             raise
         except CorruptBatch as error:
-            path = f"{self._source.name}, {job.partition.topic}-{job.partition.partition}"
+            path = f"{self._source.name}, {show(job.partition)}"
             raise undecodable(path, offset, piece.next_offset, error) from None
 
     def _note(self, job: Job, *, is_open: bool) -> None:

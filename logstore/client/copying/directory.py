@@ -19,7 +19,15 @@ from logstore.client.copying.ends import (
 )
 from logstore.client.embedded.consumer.transactions import Transactions
 from logstore.config import TopicConfig
-from logstore.errors import CorruptBatch, DamagedLog, OffsetOutOfRange, StorageFailure, UnknownPartition, UnknownTopic
+from logstore.errors import (
+    CopyRefused,
+    CorruptBatch,
+    DamagedLog,
+    OffsetGap,
+    OffsetOutOfRange,
+    StorageFailure,
+    UnknownPartition,
+)
 from logstore.format.batch import (
     DELETE_HORIZON,
     HEADER_SIZE,
@@ -131,18 +139,15 @@ class DirectoryTarget(Target):
         return Bounds(view.log_start_offset, view.log_end_offset)
 
     def records(self, partition: TopicPartition, offset: int) -> Iterator[Record]:
-        view = self._store.log(*partition).view
-        return view.records(max(offset, view.log_start_offset))
+        return _records(self._store.log(*partition).view, offset)
 
     def writer(self, partition: TopicPartition, offset: int) -> Writer:
         return _LogWriter(self._store.log(*partition), self._compression)
 
     def load_notes(self) -> dict[bytes, bytes]:
-        try:
-            view = self._store.log(NOTES_TOPIC).view
-        except UnknownTopic:
+        if NOTES_TOPIC not in self.topics():
             return {}
-        return {record.key or b"": record.value or b"" for record in view.records(view.log_start_offset)}
+        return {record.key or b"": record.value or b"" for record in _records(self._store.log(NOTES_TOPIC).view, 0)}
 
     def note(self, notes: Mapping[bytes, bytes]) -> None:
         if NOTES_TOPIC not in self.topics():
@@ -155,6 +160,14 @@ class DirectoryTarget(Target):
 
     def settle(self) -> None:
         """What was killed has left the directory's lock, and nothing under way."""
+
+
+def _records(view: LogView, offset: int) -> Iterator[Record]:
+    """Of the target. Raises CopyRefused where they are damaged: what was copied cannot be told then."""
+    try:
+        yield from view.records(max(offset, view.log_start_offset))
+    except (DamagedLog, OffsetGap) as error:
+        raise CopyRefused(view.name, f"the target is damaged: {error}", "copy to another target") from None
 
 
 class _LogWriter(Writer):
@@ -190,6 +203,9 @@ class _LogWriter(Writer):
     def sync(self) -> None:
         self._log.flush()
         self.unsynced_size = 0
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
 
 
 def _without_producer(batch: RecordBatch) -> bytes | memoryview:

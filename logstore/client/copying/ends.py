@@ -113,6 +113,10 @@ class Writer(ABC):
     def sync(self) -> None:
         """Wait until all are stored, and safe. Raises CopyRefused where another writer has been at work."""
 
+    @abstractmethod
+    def abandon(self) -> None:
+        """Something has failed: store no more than what may be under way."""
+
 
 class Target(ABC):
     """``name`` is for messages; ``sync_size``: so many bytes are copied between two notes of it."""
@@ -150,3 +154,8 @@ class Target(ABC):
     @abstractmethod
     def settle(self) -> None:
         """Wait for what a copier that was killed may still have under way."""
+
+
+def show(partition: TopicPartition) -> str:
+    """As messages name it."""
+    return f"{partition.topic}-{partition.partition}"

@@ -16,7 +16,7 @@ behind ``at`` in the target are the source's behind ``at``.
 import json
 from typing import Any, NamedTuple
 
-from logstore.client.copying.ends import Target
+from logstore.client.copying.ends import Target, show
 from logstore.errors import CopyRefused
 from logstore.format.filename import TopicPartition
 
@@ -82,6 +82,5 @@ def _key(source_id: str, partition: TopicPartition, group: str | None = None) ->
 
 
 def _unreadable(partition: TopicPartition, raw: bytes) -> CopyRefused:
-    place = f"{partition.topic}-{partition.partition}"
     reason = f"what the topic __copy says of it cannot be read: {raw[:100]!r}"
-    return CopyRefused(place, reason, "delete the topic and __copy in the target, and copy anew")
+    return CopyRefused(show(partition), reason, "delete the topic and __copy in the target, and copy anew")

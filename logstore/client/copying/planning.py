@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from logstore.client.copying.ends import Bounds, Source, Target
+from logstore.client.copying.ends import Bounds, Source, Target, show
 from logstore.client.copying.notes import Notes, Pair, Progress
 from logstore.client.copying.reader import Reader
 from logstore.errors import CopyRefused, UnknownTopic
@@ -116,7 +116,7 @@ def plan(
 def _first(partition: TopicPartition, here: Bounds, there: Bounds, appends: bool) -> Pair:
     if there.end > there.start and not appends:
         reason = f"the target has {there.end - there.start} offsets of records, and no copy of this source noted them"
-        raise CopyRefused(_show(partition), reason, "delete the topic there, or give --append to copy behind them")
+        raise CopyRefused(show(partition), reason, "delete the topic there, or give --append to copy behind them")
     return Pair(here.start, there.end)
 
 
@@ -124,7 +124,7 @@ def _resumed(
     target: Target, reader: Reader, partition: TopicPartition, known: Progress, here: Bounds, there: Bounds
 ) -> Pair:
     """Where to go on. Raises CopyRefused."""
-    at, place = known.at, _show(partition)
+    at, place = known.at, show(partition)
     if there.end < at.target:
         reason = f"the target ends at offset {there.end}, and {at.target} had been reached"
         raise CopyRefused(place, reason, _COPY_ANEW)
@@ -164,7 +164,3 @@ def _behind_same(theirs: Iterator[Record], ours: Iterator[Record], at: Pair, cou
 
 def _content(record: Record) -> tuple[object, ...]:
     return record.timestamp_ms, record.key, record.value, tuple(map(tuple, record.headers))
-
-
-def _show(partition: TopicPartition) -> str:
-    return f"{partition.topic}-{partition.partition}"

@@ -59,11 +59,10 @@ class Reader:
             self.skipped.append(skipped)
 
     def count(self, first: int, behind: int) -> int:
-        """How many records there are from ``first`` up to ``behind``."""
+        """How many records can be read from ``first`` up to ``behind``."""
         count = 0
-        for piece in self.pieces(first):
-            if piece.next_offset <= behind:
-                count += piece.count
-                continue
-            return count + sum(record.offset < behind for record in piece.records())
+        for piece in Reader(self._source, self._partition, behind, skips_damage=True).pieces(first):
+            if piece.next_offset > behind:
+                return count + sum(record.offset < behind for record in piece.records())
+            count += piece.count
         return count

@@ -1,6 +1,9 @@
 """What ``logstore.connect`` gives: a Kafka cluster with its topics, groups, producers and consumers.
 
-Methods and values are those of a Store, so that code that uses one can use the other; settings says what differs.
+What it has is as a Store has it, so that code that uses only this can use either: topics, groups, producers, consumers.
+A Store has more: ``log`` with its appends and reads, ``queue``, which is refused here, ``flush`` and ``damages``. A
+Cluster has ``topic_settings``, ``beginning_offsets`` and ``end_offsets`` besides. ``settings`` says which settings of
+clients differ.
 """
 
 import logging
@@ -23,6 +26,7 @@ from confluent_kafka.admin import (
 
 from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
 from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.arguments import as_partitions
 from logstore.client.kafka.consumer import ClusterConsumer
 from logstore.client.kafka.errors import Facts
 from logstore.client.kafka.groups import ClusterGroups
@@ -120,7 +124,8 @@ class Cluster:
 
     def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
         """Delete the records before ``offset``; returns the log start offset. Raises OffsetOutOfRange."""
-        place = self._checked_partitions([(topic, partition)])[0]
+        place = TopicPartition(_checked(topic), partition)
+        self._admin.check_partitions([place])
         begin, end = self.beginning_offsets([place])[place], self.end_offsets([place])[place]
         offset = as_integer("offset", offset)
         if 0 <= offset <= begin:
@@ -134,12 +139,12 @@ class Cluster:
         return int(admin.result(future, what, Facts(topic=topic, partition=partition)).low_watermark)
 
     def beginning_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
-        """Raises UnknownTopic, UnknownPartition."""
-        return self._admin.beginning_offsets(self._checked_partitions(partitions))
+        """Raises UnknownTopic, UnknownPartition, InvalidArgument."""
+        return self._admin.beginning_offsets(self._existing(partitions))
 
     def end_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
-        """Raises UnknownTopic, UnknownPartition."""
-        return self._admin.end_offsets(self._checked_partitions(partitions))
+        """Raises UnknownTopic, UnknownPartition, InvalidArgument."""
+        return self._admin.end_offsets(self._existing(partitions))
 
     # -------------------------------------------------------------------------------------------------------- clients
 
@@ -192,10 +197,14 @@ class Cluster:
         config, properties = consumer_properties(self._shared, settings, self._admin.timeout_s)
         consumer = ClusterConsumer(self._admin, group, config, properties, key_deserializer, value_deserializer)
         self._clients.add(consumer)
-        if assignment is not None:
-            consumer.assign(assignment)
-        elif topics or pattern is not None:
-            consumer.subscribe(topics, pattern=pattern, listener=listener)
+        try:
+            if assignment is not None:
+                consumer.assign(assignment)
+            elif topics or pattern is not None:
+                consumer.subscribe(topics, pattern=pattern, listener=listener)
+        except BaseException:
+            consumer.close()
+            raise
         return consumer
 
     def queue(self, name: str, *arguments: object, **settings: object) -> NoReturn:
@@ -273,10 +282,10 @@ class Cluster:
 
         self._admin.until(what, is_known)
 
-    def _checked_partitions(self, partitions: Partitions) -> list[TopicPartition]:
-        checked = [TopicPartition(_checked(topic), partition) for topic, partition in partitions]
-        self._admin.check_partitions(checked)
-        return checked
+    def _existing(self, given: Partitions) -> list[TopicPartition]:
+        partitions = as_partitions(given)
+        self._admin.check_partitions(partitions)
+        return partitions
 
 
 def _checked(name: object) -> str:

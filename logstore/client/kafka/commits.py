@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from confluent_kafka import Consumer as LibConsumer
 from confluent_kafka import KafkaError, KafkaException
@@ -12,6 +11,7 @@ from confluent_kafka import TopicPartition as LibPartition
 from logstore.client.kafka.admin import Admin
 from logstore.client.kafka.errors import Facts
 from logstore.client.kafka.groups import as_place, check_committed
+from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.config import ConsumerConfig
 from logstore.errors import LogstoreError
@@ -22,8 +22,10 @@ logger = logging.getLogger("logstore.client")
 
 
 class Commits:
-    """For the thread whose turn it is. A commit that waits does so up to session.timeout.ms, where the group's broker
-    is gone: librdkafka gives it no time-out of its own."""
+    """For the thread whose turn it is.
+
+    librdkafka gives a commit that waits no time-out of its own: where the group's broker is gone, it takes
+    session.timeout.ms. An automatic one is not worth that: it is left out unless the broker has just answered."""
 
     def __init__(
         self, admin: Admin, client: LibConsumer, group: str | None, config: ConsumerConfig, reading: Reading
@@ -34,17 +36,19 @@ class Commits:
         self._interval_s = config.auto_commit_interval_ms / 1000
         self._next_s = time.monotonic() + self._interval_s
 
-    def consumed(self) -> dict[TopicPartition, int]:
-        places = self._reading.places
-        return {partition: place.consumed for partition, place in places.items() if place.consumed is not None}
+    def consumed(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        places = self._reading.places.items()
+        return {
+            partition: OffsetAndMetadata(place.consumed) for partition, place in places if place.consumed is not None
+        }
 
-    def wait_for(self, offsets: Mapping[Any, int | OffsetAndMetadata]) -> None:
+    def wait_for(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Returns when the cluster has them."""
         if not offsets:
             return
-        places = [as_place(partition, offset) for partition, offset in offsets.items()]
+        places = [as_place(partition, committed) for partition, committed in offsets.items()]
         what, facts = f"commit offsets of group {self._group!r}", self.facts()
-        facts.note_metadata(each.metadata for each in offsets.values() if isinstance(each, OffsetAndMetadata))
+        facts.note_metadata(committed.metadata for committed in offsets.values())
         done = self._admin.asking(what, lambda: self._client.commit(offsets=places, asynchronous=False), facts)
         check_committed(done or (), what, facts)
 
@@ -54,7 +58,7 @@ class Commits:
         if not self._is_automatic or now < self._next_s:
             return
         self._next_s = now + self._interval_s
-        places = [as_place(partition, offset) for partition, offset in self.consumed().items()]
+        places = [as_place(partition, committed) for partition, committed in self.consumed().items()]
         if places:
             try:
                 self._client.commit(offsets=places, asynchronous=True)
@@ -62,10 +66,15 @@ class Commits:
                 note_commit(error.args[0], places)
 
     def now_if_automatic(self) -> None:
-        """Before partitions go: one that fails means that others read some records again."""
+        """Before partitions go, what is not committed yet: one that fails means that others read some records again."""
         if self._is_automatic:
+            consumed = self.consumed()
             try:
-                self.wait_for(self.consumed())
+                known = committed_places(self._admin, self._client, consumed)
+                is_known = {
+                    partition for partition, place in known.items() if place.offset == consumed[partition].offset
+                }
+                self.wait_for({p: committed for p, committed in consumed.items() if p not in is_known})
             except LogstoreError as error:
                 logger.warning("group %r: an automatic commit failed: %s", self._group, error)
 

@@ -8,25 +8,25 @@ if TYPE_CHECKING:
     from logstore.client.kafka.cluster import Cluster
 
 
-def connect(address: str, *, timeout_s: float = 10.0, **settings: object) -> "Cluster":
+def connect(address: str, *, timeout: float = 10.0, **settings: object) -> "Cluster":
     """Connect to the cluster of the brokers at ``address``: "host:port", or several with commas between.
 
     ``settings`` are librdkafka's, for all clients made of this: ``security_protocol="SASL_SSL"``, or
-    ``**{"sasl.username": ...}``. ``timeout_s`` bounds the wait for a broker, and each request about topics, offsets and
+    ``**{"sasl.username": ...}``. ``timeout`` bounds the wait for a broker, and each request about topics, offsets and
     groups afterwards.
 
     Raises InvalidArgument, InvalidSetting, TimedOut where no broker answers, ClusterFailure where one refuses,
     MissingExtra.
     """
     brokers = _brokers(address)
-    _check_timeout(timeout_s)
+    _check_timeout(timeout)
     try:
         from logstore.client.kafka.cluster import Cluster
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "confluent_kafka":
             raise
         raise MissingExtra("kafka", "confluent-kafka") from None
-    return Cluster(brokers, timeout_s, settings)
+    return Cluster(brokers, timeout, settings)
 
 
 def _brokers(address: object) -> str:
@@ -35,6 +35,6 @@ def _brokers(address: object) -> str:
     raise InvalidArgument("address", address, 'give brokers as in "localhost:9092"')
 
 
-def _check_timeout(timeout_s: object) -> None:
-    if not (isinstance(timeout_s, int | float) and timeout_s > 0):
-        raise InvalidArgument("timeout_s", timeout_s, "it is a number of seconds above 0")
+def _check_timeout(timeout: object) -> None:
+    if not (isinstance(timeout, int | float) and timeout > 0):
+        raise InvalidArgument("timeout", timeout, "it is a number of seconds above 0")

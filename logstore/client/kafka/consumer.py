@@ -10,8 +10,9 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
-from typing import Any
+from types import TracebackType
 from uuid import uuid4
 
 from confluent_kafka import Consumer as LibConsumer
@@ -21,9 +22,18 @@ from confluent_kafka import TopicPartition as LibPartition
 from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
 from logstore.client.kafka.admin import PASSING, Admin
 from logstore.client.kafka.admin import logger as library_logger
+from logstore.client.kafka.arguments import (
+    as_commits,
+    as_offset,
+    as_partition,
+    as_partitions,
+    as_subscription,
+    as_time,
+    as_times,
+)
 from logstore.client.kafka.commits import Commits, note_commit
 from logstore.client.kafka.errors import refused_setting, translated
-from logstore.client.kafka.groups import as_committed, as_offset
+from logstore.client.kafka.groups import as_committed
 from logstore.client.kafka.membership import Alone, Membership
 from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
@@ -31,10 +41,9 @@ from logstore.client.kafka.settings import Properties, is_cooperative
 from logstore.client.record_arguments import as_timeout
 from logstore.client.turns import TakesTurns, in_turn, last_turn
 from logstore.config import ConsumerConfig
-from logstore.errors import Closed, InvalidArgument, NoCommittedOffset, NotAssigned
+from logstore.errors import Closed, InvalidArgument, LogstoreError, NoCommittedOffset, NotAssigned
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
-from logstore.storage.arguments import as_integer
 
 _SLICE_S = 0.1
 _SHORT_SLICE_S = 0.01
@@ -81,16 +90,16 @@ class ClusterConsumer(TakesTurns, Consumer):
         pattern: str | re.Pattern[str] | None = None,
         listener: RebalanceListener | None = None,
     ) -> None:
+        names, compiled = as_subscription(topics, pattern)
         if self._reading.places and not self._membership.is_member:
             self._unsubscribe()
-        self._membership.subscribe(topics, pattern, listener)
+        self._membership.subscribe(names, compiled, listener)
         if self._group is None:
             self._membership.refresh(self._admin)
 
     @in_turn
     def assign(self, partitions: Partitions) -> None:
-        wanted = [_partition(each) for each in partitions]
-        self._admin.check_partitions(wanted)
+        wanted = self._existing(partitions)
         if self._membership.is_member:
             self._unsubscribe()
         held = self._reading.places
@@ -128,12 +137,23 @@ class ClusterConsumer(TakesTurns, Consumer):
         if type(limit) is not int or limit < 1:
             raise InvalidArgument("max_records", max_records, "it is an integer from 1 up")
         timeout_s = as_timeout("timeout", timeout)
-        self._reading.finish_held()
-        self._fill(inf if timeout_s < 0 else timeout_s, limit)
-        records = list(self._reading.taken(limit))
-        for record in records:
-            self._reading.finish(record)
-        return records
+        with self._handing_out():
+            self._fill(inf if timeout_s < 0 else timeout_s, limit)
+            records = list(self._reading.taken(limit))
+            for record in records:
+                self._reading.finish(record)
+            return records
+
+    @contextmanager
+    def _handing_out(self) -> Iterator[None]:
+        """What comes in between, such as a Ctrl-C, costs no record."""
+        self._reading.settle()
+        try:
+            yield
+        except BaseException:
+            self._reading.take_back()
+            self._reading.fetch_again()
+            raise
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         self._check_usable()
@@ -148,12 +168,12 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     @in_turn
     def _next_record(self) -> ConsumerRecord | None:
-        self._reading.finish_held()
-        self._fill(inf, self.config.max_poll_records)
-        for record in self._reading.taken(1):
-            self._reading.hold(record)
-            return record
-        return None
+        with self._handing_out():
+            self._fill(inf, self.config.max_poll_records)
+            for record in self._reading.taken(1):
+                self._reading.hold(record)
+                return record
+            return None
 
     def _fill(self, timeout_s: float, limit: int) -> None:
         """Wait until there are records; ends early when woken. Raises what was found wrong."""
@@ -216,7 +236,7 @@ class ClusterConsumer(TakesTurns, Consumer):
     @in_turn
     def seek_to_time(self, timestamp_ms: int, partitions: Partitions = ()) -> None:
         chosen = self._chosen(partitions, "seek in")
-        found = self._admin.offsets_for_times(dict.fromkeys(chosen, _time(timestamp_ms)))
+        found = self._admin.offsets_for_times(dict.fromkeys(chosen, as_time(timestamp_ms)))
         ends = self._ends([partition for partition, offset in found.items() if offset is None])
         self._reading.go_to({partition: ends.get(partition, offset or 0) for partition, offset in found.items()})
 
@@ -259,7 +279,7 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     @in_turn
     def offsets_for_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
-        wanted = {_partition(partition): _time(time_ms) for partition, time_ms in timestamps_ms.items()}
+        wanted = as_times(timestamps_ms)
         self._admin.check_partitions(wanted)
         return self._admin.offsets_for_times(wanted)
 
@@ -267,25 +287,25 @@ class ClusterConsumer(TakesTurns, Consumer):
         return self._admin.end_offsets(partitions, read_committed=self.config.isolation_level == "read_committed")
 
     def _existing(self, given: Partitions) -> list[TopicPartition]:
-        partitions = [_partition(each) for each in given]
+        partitions = as_partitions(given)
         self._admin.check_partitions(partitions)
         return partitions
 
     def _assigned(self, given: tuple[str, int], what: str) -> TopicPartition:
-        partition = _partition(given)
+        partition = as_partition(given)
         if partition not in self._reading.places:
             raise NotAssigned(*partition, what)
         return partition
 
     def _chosen(self, partitions: Partitions, what: str) -> list[TopicPartition]:
         """Those given, or all."""
-        return [self._assigned(partition, what) for partition in partitions] or list(self._reading.places)
+        return [self._assigned(each, what) for each in as_partitions(partitions)] or list(self._reading.places)
 
     # ----------------------------------------------------------------------------------------------------- committing
 
     @in_turn
     def committed(self, topic: str, partition: int) -> OffsetAndMetadata | None:
-        wanted = _partition((topic, partition))
+        wanted = as_partition((topic, partition))
         if self._group is None:
             raise _no_group()
         found = committed_places(self._admin, self._client, [wanted]).get(wanted)
@@ -298,11 +318,12 @@ class ClusterConsumer(TakesTurns, Consumer):
         if offsets is None:
             self._reading.find_starts(self._reading.places)
             self._commits.wait_for(self._commits.consumed())
+            self._reading.keep()
             return
-        for partition, offset in offsets.items():
+        commits = as_commits(offsets)
+        for partition in commits:
             self._assigned(partition, "commit")
-            as_offset(offset.offset if isinstance(offset, OffsetAndMetadata) else offset)
-        self._commits.wait_for(offsets)
+        self._commits.wait_for(commits)
 
     # ----------------------------------------------------------------------------- what the membership calls, in a poll
 
@@ -352,6 +373,21 @@ class ClusterConsumer(TakesTurns, Consumer):
             self._reading.clear()
         self._raise_found()
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """After an error, what the last poll returned may not have been dealt with: it is not committed."""
+        if kind is not None:
+            try:
+                self._take_back()
+            except LogstoreError:
+                pass  # another thread has the consumer, or has closed it
+        self.close()
+
+    @in_turn
+    def _take_back(self) -> None:
+        self._reading.take_back()
+
     def _raise_found(self) -> None:
         if self._errors:
             raise self._errors.popleft()
@@ -359,17 +395,3 @@ class ClusterConsumer(TakesTurns, Consumer):
 
 def _no_group() -> InvalidArgument:
     return InvalidArgument("group", None, "without a group there are no committed offsets: give the consumer one")
-
-
-def _partition(given: Any) -> TopicPartition:
-    try:
-        topic, number = given
-    except (TypeError, ValueError):
-        topic, number = "", -1
-    if not isinstance(topic, str) or not topic or type(number) is not int or number < 0:
-        raise InvalidArgument("partition", given, 'it is a pair such as ("orders", 0)')
-    return TopicPartition(topic, number)
-
-
-def _time(timestamp_ms: object) -> int:
-    return max(as_integer("timestamp_ms", timestamp_ms), 0)  # below, librdkafka takes it for one of its own signs

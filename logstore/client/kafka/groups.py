@@ -7,19 +7,18 @@ from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
 from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.arguments import as_commits, as_partitions
 from logstore.client.kafka.errors import UNKNOWN, Facts, translated
-from logstore.errors import GroupNotEmpty, InvalidArgument, UnknownGroup, UnknownMember, Unsupported
+from logstore.errors import GroupNotEmpty, UnknownGroup, UnknownMember, Unsupported
 from logstore.format.consumer_protocol import Assignment, encode_assignment
 from logstore.format.filename import TopicPartition
 from logstore.groups.offsets import check_group_id
 from logstore.groups.requests import NO_GENERATION, GroupDescription, MemberDescription, OffsetAndMetadata
-from logstore.settings import LONG_MAX
-from logstore.storage.arguments import as_integer
 
 
 class ClusterGroups:
-    """See the module. Methods raise InvalidGroupId, TimedOut, ClusterFailure, Closed, ForkedProcess besides what they
-    name."""
+    """See the module. Methods raise InvalidGroupId, InvalidArgument, TimedOut, ClusterFailure, Closed, ForkedProcess
+    besides what they name."""
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
@@ -54,10 +53,12 @@ class ClusterGroups:
 
     def delete(self, group: str) -> None:
         """Forget a group that has no members, with its offsets. Raises UnknownGroup, GroupNotEmpty."""
-        what = f"delete group {check_group_id(group)!r}"
-        futures = self._admin.client.delete_consumer_groups([group], request_timeout=self._admin.timeout_s)
+        admin, what = self._admin, f"delete group {check_group_id(group)!r}"
+        futures = admin.asking(
+            what, lambda: admin.client.delete_consumer_groups([group], request_timeout=admin.timeout_s)
+        )
         try:
-            self._admin.result(futures[group], what, Facts(group=group, member_count=0))
+            admin.result(futures[group], what, Facts(group=group, member_count=0))
         except GroupNotEmpty:
             raise GroupNotEmpty(group, len(self.describe(group).members)) from None
 
@@ -65,7 +66,7 @@ class ClusterGroups:
         self, group: str, partitions: Iterable[tuple[str, int]] | None = None
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         """What the group has committed, of these partitions or of all; an unknown group has committed nothing."""
-        wanted = None if partitions is None else [LibPartition(topic, partition) for topic, partition in partitions]
+        wanted = None if partitions is None else [LibPartition(*partition) for partition in as_partitions(partitions)]
         if wanted == []:
             return {}
         futures = self._admin.asking(
@@ -87,10 +88,10 @@ class ClusterGroups:
 
     def commit(self, group: str, offsets: Mapping[tuple[str, int], int | OffsetAndMetadata]) -> None:
         """Set offsets of a group that has no members. Raises GroupNotEmpty, UnknownTopic, OffsetMetadataTooLarge."""
-        if not offsets:
+        what, commits = f"set offsets of group {check_group_id(group)!r}", as_commits(offsets)
+        if not commits:
             return
-        what = f"set offsets of group {check_group_id(group)!r}"
-        places = [as_place(partition, offset) for partition, offset in offsets.items()]
+        places = [as_place(partition, committed) for partition, committed in commits.items()]
         futures = self._admin.asking(
             what,
             lambda: self._admin.client.alter_consumer_group_offsets(
@@ -99,7 +100,7 @@ class ClusterGroups:
         )
         (future,) = futures.values()
         facts = Facts(group=group)
-        facts.note_metadata(each.metadata for each in offsets.values() if isinstance(each, OffsetAndMetadata))
+        facts.note_metadata(committed.metadata for committed in commits.values())
         try:
             check_committed(self._admin.result(future, what, facts).topic_partitions, what, facts)
         except (UnknownMember, GroupNotEmpty):  # so Kafka says that members own the group
@@ -132,20 +133,10 @@ def _described(member: Any) -> MemberDescription:
     )
 
 
-def as_offset(offset: object) -> int:
-    """Raises InvalidArgument."""
-    number = as_integer("offset", offset)
-    if not 0 <= number <= LONG_MAX:
-        raise InvalidArgument("offset", offset, f"it is an integer from 0 to {LONG_MAX}")
-    return number
-
-
-def as_place(partition: tuple[str, int], offset: int | OffsetAndMetadata) -> LibPartition:
+def as_place(partition: TopicPartition, committed: OffsetAndMetadata) -> LibPartition:
     """librdkafka's form of an offset to commit."""
-    if isinstance(offset, OffsetAndMetadata):
-        epoch = {} if offset.leader_epoch < 0 else {"leader_epoch": offset.leader_epoch}
-        return LibPartition(*partition, as_offset(offset.offset), metadata=offset.metadata, **epoch)
-    return LibPartition(*partition, as_offset(offset))
+    epoch = {} if committed.leader_epoch < 0 else {"leader_epoch": committed.leader_epoch}
+    return LibPartition(*partition, committed.offset, metadata=committed.metadata, **epoch)
 
 
 def as_committed(place: LibPartition) -> OffsetAndMetadata:

@@ -6,7 +6,7 @@ here, as Java's client does it: topics are listed once in metadata.max.age.ms; w
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from confluent_kafka import Consumer as LibConsumer
@@ -16,15 +16,15 @@ from confluent_kafka import TopicPartition as LibPartition
 from logstore.client.consumer import RebalanceListener
 from logstore.client.kafka.admin import Admin
 from logstore.client.kafka.errors import translated
-from logstore.errors import InvalidArgument, UnknownTopic
-from logstore.format.filename import TopicPartition, check_topic_name
+from logstore.errors import UnknownTopic
+from logstore.format.filename import TopicPartition
 
 Result = TypeVar("Result")
 
 _INTERNAL_PREFIX = "__"  # of topics that are not for consumers, unless they are named
 
 
-class Reader(Protocol):
+class RebalanceHandler(Protocol):
     """What the consumer does when partitions come and go."""
 
     def partitions_assigned(self, partitions: list[TopicPartition]) -> None: ...
@@ -39,8 +39,8 @@ class Reader(Protocol):
 class _Subscribed:
     """What both have: topics or a pattern, a listener, and a look at the cluster now and then."""
 
-    def __init__(self, reader: Reader, max_age_s: float) -> None:
-        self._reader, self._max_age_s = reader, max_age_s
+    def __init__(self, handler: RebalanceHandler, max_age_s: float) -> None:
+        self._handler, self._max_age_s = handler, max_age_s
         self._listener = RebalanceListener()
         self._pattern: re.Pattern[str] | None = None
         self._next_look_s = 0.0
@@ -49,17 +49,14 @@ class _Subscribed:
 
     def subscribe(
         self,
-        topics: Iterable[str] | str,
-        pattern: str | re.Pattern[str] | None,
+        topics: frozenset[str],
+        pattern: re.Pattern[str] | None,
         listener: RebalanceListener | None,
     ) -> None:
         """At the next poll."""
-        names, compiled = _checked_names(topics), None if pattern is None else _compiled(pattern)
-        if bool(names) == (compiled is not None):
-            raise InvalidArgument("topics", topics, "name the topics, or else give a pattern")
         self._listener = listener or RebalanceListener()
-        self._pattern, self._next_look_s = compiled, 0.0
-        self.topics, self.is_member = names, True
+        self._pattern, self._next_look_s = pattern, 0.0
+        self.topics, self.is_member = topics, True
 
     def _is_time_to_look(self) -> bool:
         now = time.monotonic()
@@ -82,15 +79,15 @@ class _Subscribed:
         try:
             return call()
         except BaseException as error:  # noqa: BLE001
-            self._reader.failed(error)
+            self._handler.failed(error)
             return None
 
 
 class Membership(_Subscribed):
     """In a group: librdkafka says which partitions this member has."""
 
-    def __init__(self, reader: Reader, client: LibConsumer, is_cooperative: bool, max_age_s: float) -> None:
-        super().__init__(reader, max_age_s)
+    def __init__(self, handler: RebalanceHandler, client: LibConsumer, is_cooperative: bool, max_age_s: float) -> None:
+        super().__init__(handler, max_age_s)
         self._client, self._is_cooperative = client, is_cooperative
         self._joined_for: frozenset[str] = frozenset()
         self._owned: set[TopicPartition] = set()
@@ -126,18 +123,18 @@ class Membership(_Subscribed):
     def _assigned(self, client: LibConsumer, given: list[LibPartition]) -> None:
         partitions = _ours(given)
         self._owned.update(partitions)
-        self._reader.partitions_assigned(partitions)
+        self._handler.partitions_assigned(partitions)
         if partitions:
             self._guard(lambda: self._listener.on_partitions_assigned(partitions))
-        starts = self._guard(lambda: self._reader.partitions_started(partitions)) or given
+        starts = self._guard(lambda: self._handler.partitions_started(partitions)) or given
         if self._is_cooperative:
             client.incremental_assign(starts)
         else:
             client.assign(starts)
-        self._reader.partitions_given(partitions)
+        self._handler.partitions_given(partitions)
 
     def _revoked(self, client: LibConsumer, given: list[LibPartition]) -> None:
-        self._guard(lambda: self._reader.partitions_revoked(_ours(given)))
+        self._guard(lambda: self._handler.partitions_revoked(_ours(given)))
         self._guard(lambda: self._listener.on_partitions_revoked(_ours(given)))
         self._give_up(client, given)
 
@@ -146,7 +143,7 @@ class Membership(_Subscribed):
         self._give_up(client, given)
 
     def _give_up(self, client: LibConsumer, given: list[LibPartition]) -> None:
-        self._reader.partitions_gone(_ours(given))
+        self._handler.partitions_gone(_ours(given))
         self._owned.difference_update(_ours(given))
         if self._is_cooperative:
             client.incremental_unassign(given)
@@ -157,15 +154,15 @@ class Membership(_Subscribed):
 class Alone(_Subscribed):
     """Without a group: all partitions of the topics, those to come included, which are read from their beginning."""
 
-    def __init__(self, reader: Reader, max_age_s: float) -> None:
-        super().__init__(reader, max_age_s)
+    def __init__(self, handler: RebalanceHandler, max_age_s: float) -> None:
+        super().__init__(handler, max_age_s)
         self._held: frozenset[TopicPartition] = frozenset()
         self._has_looked = False
 
     def subscribe(
         self,
-        topics: Iterable[str] | str,
-        pattern: str | re.Pattern[str] | None,
+        topics: frozenset[str],
+        pattern: re.Pattern[str] | None,
         listener: RebalanceListener | None,
     ) -> None:
         super().subscribe(topics, pattern, listener)
@@ -187,7 +184,7 @@ class Alone(_Subscribed):
         if came or went:
             if went:
                 self._guard(lambda: self._listener.on_partitions_revoked(went))
-            self._reader.partitions_are(dict.fromkeys(wanted, 0 if self._has_looked else None))
+            self._handler.partitions_are(dict.fromkeys(wanted, 0 if self._has_looked else None))
             self._held = frozenset(wanted)
             if came:
                 self._guard(lambda: self._listener.on_partitions_assigned(came))
@@ -202,20 +199,3 @@ class Alone(_Subscribed):
 
 def _ours(given: list[LibPartition]) -> list[TopicPartition]:
     return [TopicPartition(each.topic, each.partition) for each in given]
-
-
-def _checked_names(topics: Iterable[str] | str) -> frozenset[str]:
-    try:
-        names = frozenset([topics] if isinstance(topics, str) else topics)
-    except TypeError:
-        raise InvalidArgument("topics", topics, "it is a topic's name, or several") from None
-    for name in names:
-        check_topic_name(name)
-    return names
-
-
-def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise InvalidArgument("pattern", pattern, f"it is no regular expression: {error}") from None

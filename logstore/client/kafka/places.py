@@ -16,9 +16,11 @@ from logstore.format.filename import TopicPartition
 
 
 class Place:
-    """``next``: the offset to return next; ``consumed``: the one to commit; None: not known. ``has_no_start``: nor is
-    it to be looked up, since the log has not what auto.offset.reset=none would go on at. ``is_stopped``, ``must_seek``,
-    ``is_given_up``: how librdkafka stands to that."""
+    """``next``: the offset to return next, ``consumed``: the one to commit; None: not known. ``has_no_start``: looked
+    up, and there is none: auto.offset.reset is ``none``, and nothing was committed that the log still has.
+
+    What librdkafka does meanwhile: ``is_stopped``: it was told to pause; ``must_seek``: it reads elsewhere;
+    ``is_given_up``: it has let go of the partition, since the offset was not in the log, and takes no seek."""
 
     __slots__ = ("consumed", "has_no_start", "is_given_up", "is_paused", "is_stopped", "must_seek", "next")
 

@@ -35,6 +35,7 @@ from logstore.errors import (
     TimedOut,
     UnknownPartition,
     UnknownTopic,
+    Unsupported,
 )
 from logstore.storage.durability import Durability
 
@@ -288,9 +289,12 @@ class ClusterProducer(Producer):
     # ----------------------------------------------------------------------------------------------------------- ending
 
     def flush(self, timeout_s: float | None = None) -> None:
-        self._check_open()
+        """See Producer. Raises InvalidArgument, Closed, and Unsupported in a callback."""
         patience_s = as_timeout("timeout_s", timeout_s)
-        if not self._flushed(0 if self._is_in_callback else patience_s):
+        if self._is_in_callback:
+            raise Unsupported("flush() in a callback of the producer", "call it in another thread")
+        self._check_open()
+        if not self._flushed(patience_s):
             raise TimedOut("storing what was sent", timeout_s or 0)
 
     def _flushed(self, timeout_s: float) -> bool:

@@ -39,6 +39,7 @@ class Reading:
         self._unsettled: set[TopicPartition] = set()
         self._buffer: deque[Message] = deque()
         self._in_hand: TopicPartition | None = None  # of the record that an iteration gave last
+        self._handed: dict[TopicPartition, int] = {}  # where what was handed out last begins
         self.must_assign = False  # librdkafka has to be given all partitions anew
 
     @property
@@ -59,6 +60,7 @@ class Reading:
         gone = set(partitions)
         for partition in gone:
             self.places.pop(partition, None)
+            self._handed.pop(partition, None)
         self._unsettled -= gone
         self._unbuffer(gone)
         if self._in_hand in gone:
@@ -100,6 +102,7 @@ class Reading:
     def _go_to(self, partition: TopicPartition, offset: int | None) -> None:
         self.places[partition].go_to(offset)
         self._unsettled.add(partition)
+        self._handed.pop(partition, None)
 
     def pause(self, partitions: Iterable[TopicPartition], *, is_paused: bool) -> None:
         """What was fetched of them is fetched again when they go on."""
@@ -182,6 +185,13 @@ class Reading:
         self._go_to(partition, reset_offsets(self._admin, self._config, [partition])[partition])
         place.has_no_start = place.next is None
 
+    def fetch_again(self) -> None:
+        """From where each partition is: an error came in the middle, and what librdkafka gave may not be here."""
+        for place in self.places.values():
+            place.must_seek = True
+        self._unsettled.update(self.places)
+        self._buffer.clear()
+
     # ----------------------------------------------------------------------------------------------------- handing out
 
     def taken(self, limit: int) -> Iterator[ConsumerRecord]:
@@ -195,9 +205,12 @@ class Reading:
                 if count:
                     return
                 raise
+            partition = TopicPartition(*record[:2])
+            place = self.places[partition]
+            self._handed.setdefault(partition, record.offset if place.next is None else place.next)
             self._buffer.popleft()
             count += 1
-            self.places[TopicPartition(*record[:2])].next = record.offset + 1
+            place.next = record.offset + 1
             yield record
 
     def finish(self, record: ConsumerRecord) -> None:
@@ -208,11 +221,22 @@ class Reading:
         """It counts as consumed when the next one is asked for."""
         self._in_hand = TopicPartition(*record[:2])
 
-    def finish_held(self) -> None:
+    def settle(self) -> None:
+        """What was handed out last has been dealt with: the next is asked for."""
+        self.keep()
         place = self.places.get(self._in_hand) if self._in_hand is not None else None
         if place is not None:
             place.consumed = place.next
         self._in_hand = None
+
+    def keep(self) -> None:
+        """What was returned last is not taken back any more."""
+        self._handed.clear()
+
+    def take_back(self) -> None:
+        """What was handed out last was not dealt with: it is not consumed, and comes again."""
+        self._in_hand = None
+        self.go_to(dict(self._handed))
 
     def _decoded(self, message: Message) -> ConsumerRecord:
         return ConsumerRecord(

@@ -103,4 +103,4 @@ class Burial(QueueCore):
                     self._state.settle(buried.offset)
             self._state.dead_end = end_offset
             if settled:
-                self._settled_some(len(settled))
+                self._settled_some()

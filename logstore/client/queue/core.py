@@ -23,7 +23,7 @@ from logstore.client.queue.messages import Deserializer
 from logstore.client.queue.opening import STATE_PREFIX, Opened
 from logstore.client.queue.reader import Missing, Reader
 from logstore.client.queue.state import QueueState
-from logstore.client.queue.waiting import Waiters
+from logstore.client.queue.waiting import Waiter, Waiters
 from logstore.config import QueueConfig
 from logstore.errors import Closed, ForkedProcess, InvalidSetting, LogstoreError
 from logstore.format.queue_state import Outcome, SettingsChanged, encode_event, encode_settled
@@ -144,17 +144,23 @@ class QueueCore:
             self._state.lost.append((first, last))
             logger.error("queue %r: messages %d to %d are lost: %s", self.name, first, last, missing.reason)
         if self._putters.waiting or self._joiners.waiting:
-            self._settled_some(last - first + 1)
+            self._settled_some()
 
-    def _settled_some(self, count: int = 1) -> None:
+    def _settled_some(self) -> None:
         """Tell who waits for it. Under the lock."""
         if self._putters.waiting:
-            for _ in range(min(count, len(self._putters.waiting))):
-                self._putters.wake_one()
+            self._wake_putters()
         if self._joiners.waiting and not self._unsettled_count():
             self._joiners.wake_all()
         if self._getters.waiting:
             self._pass_on()
+
+    def _wake_putters(self) -> None:
+        """Those for whom there is room. Under the lock."""
+        if self._is_bounded:
+            self._putters.wake_fitting(self.config.max_size - self._unsettled_count())
+        else:
+            self._putters.wake_all()
 
     def _unsettled_count(self) -> int:
         return self._state.unsettled_count(self._log.log_end_offset)
@@ -218,10 +224,20 @@ class QueueCore:
         """Wait until all that was acked and nacked is on the disk."""
         self._journal.sync()
 
-    @property
-    def putters(self) -> Waiters:
-        """Who waits for room."""
-        return self._putters
+    def wait_for_room(self, waiter: Waiter) -> None:
+        """It is called when there is room for its messages, at once where there is; ``give_up_room`` must follow.
+        Raises Closed."""
+        with self._lock:
+            self._check_open()
+            self._putters.add(waiter)
+            self._wake_putters()
+
+    def give_up_room(self, waiter: Waiter) -> None:
+        """A putter goes away, and might have been the one who was woken."""
+        self._putters.remove(waiter)
+        with self._lock:
+            if self._putters.waiting and self._closed is None:
+                self._wake_putters()
 
     def upkeep_is_due(self) -> bool:
         """Whether it is time for ``do_upkeep``."""
@@ -232,15 +248,19 @@ class QueueCore:
         if not self._upkeep_lock.acquire(blocking=False):
             return
         try:
-            if self._journal.is_due:
-                with self._lock:
-                    self._journal.snapshot(self._state)
-                self._journal.let_go()
-            self._release()
-        except LogstoreError as error:
-            logger.warning("queue %r: settled messages stay on the disk for now: %s", self.name, error)
+            for duty in (self._release, self._shorten_notes):  # the first makes room for the second
+                try:
+                    duty()
+                except LogstoreError as error:
+                    logger.warning("queue %r: what is settled stays on the disk for now: %s", self.name, error)
         finally:
             self._upkeep_lock.release()
+
+    def _shorten_notes(self) -> None:
+        if self._journal.is_due:
+            with self._lock:
+                self._journal.snapshot(self._state)
+            self._journal.let_go()
 
     def _release(self, *, all_of_it: bool = False) -> None:
         """Let go of the segments of settled messages; ``all_of_it``: where nothing is pending, of the last one too."""

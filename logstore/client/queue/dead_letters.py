@@ -18,6 +18,7 @@ from logstore.config import QueueConfig
 from logstore.errors import InvalidArgument, InvalidSetting, Unsupported
 from logstore.format.queue_state import NOT_REPLAYING, Replaying, encode_event, encode_settled
 from logstore.format.record import Record
+from logstore.storage.arguments import as_column, as_integer
 
 _CHUNK_COUNT = 500
 _CHUNK_SIZE = 8 << 20
@@ -51,7 +52,9 @@ class DeadLetters(Queue):
         at ``offsets``, or all that no worker has. Returns how many. Raises InvalidArgument for an offset at which there
         is none, StorageFailure."""
         count = 0
-        wanted = None if offsets is None else sorted(set(offsets))
+        wanted = None
+        if offsets is not None:
+            wanted = sorted({as_integer("offsets", one) for one in as_column("offsets", offsets)})
         end_offset = self.log.log_end_offset
         if wanted is not None:
             with self._lock:
@@ -140,5 +143,5 @@ class DeadLetters(Queue):
             self._state.replaying_from = NOT_REPLAYING
             for offset in settled:
                 self._state.settle(offset)
-            self._settled_some(len(settled))
+            self._settled_some()
         self._journal.sync()

@@ -59,7 +59,7 @@ class Intake(Burial):
             value = self._as_bytes(value)
         if self._closed is not None:
             self._check_open()
-        if key is None and headers is None and ttl is None and not delay:
+        if key is None and headers is None and ttl is None and delay == 0:
             columns = None
         else:
             columns = [key], [checked_headers(headers) + timing_headers(delay, ttl, self._wall_ms())]
@@ -92,7 +92,7 @@ class Intake(Burial):
         columns = None
         if keys is not None or given is not None or timing:
             all_keys = [None] * len(stored) if keys is None else as_column("keys", keys)
-            columns = all_keys, [one + timing for one in given] if given else [timing] * len(stored)
+            columns = all_keys, [one + timing for one in given] if given is not None else [timing] * len(stored)
         if not stored:
             return []
         if self._is_bounded:
@@ -125,35 +125,35 @@ class Intake(Burial):
         self, values: Sequence[bytes | None], columns: Any, until_s: float, durability: Durability
     ) -> Appended:
         """Once there is room for all of them."""
-        keys, headers = columns or (None, None)
         while True:
-            turn = Turn(until_s)
-            with self._lock:
-                appended = self._append_if_room(values, keys, headers)
+            turn = Turn(until_s, len(values))
+            try:
+                appended = self._append_or_wait(values, columns, turn)
                 if appended is not None:
                     break
-                if len(values) > self.config.max_size or time.monotonic() >= until_s:
-                    raise Full(self.name, self.config.max_size)
-                self._putters.add(turn)
-            try:
                 turn.wait()
-            finally:
-                self._putters.remove(turn)
+            except BaseException:
+                self.give_up_room(turn)
+                raise
+            self._putters.remove(turn)
         if durability is Durability.OS:
             return appended
         self._log.flush()
         return appended._replace(durability=durability)
 
-    def _append_if_room(self, values: Sequence[bytes | None], keys: Any, headers: Any) -> Appended | None:
-        """Under the lock, so that nobody else takes the room."""
-        self._check_open()
-        room = self.config.max_size - self._unsettled_count()
-        if len(values) > room and self._is_bounded:
+    def _append_or_wait(self, values: Sequence[bytes | None], columns: Any, turn: Turn) -> Appended | None:
+        """None where there is no room, and ``turn`` waits for it from now on."""
+        keys, headers = columns or (None, None)
+        max_size = self.config.max_size
+        with self._lock:  # so that nobody else takes the room
+            self._check_open()
+            if not self._is_bounded or len(values) <= max_size - self._unsettled_count():
+                return self._append_or_make_room(values, keys=keys, headers=headers)
+            if len(values) > max_size or time.monotonic() >= turn.until_s:
+                raise Full(self.name, max_size)
+            self._putters.add(turn)
+            self._wake_putters()  # who wants less: the room may have been kept for this one
             return None
-        appended = self._append_or_make_room(values, keys=keys, headers=headers)
-        if room > len(values):
-            self._putters.wake_one()
-        return appended
 
     def _append_or_make_room(self, values: Sequence[bytes | None], **columns: Any) -> Appended:
         """Where the disk is full, what is settled makes room first."""

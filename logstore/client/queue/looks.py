@@ -8,8 +8,9 @@ from logstore.client.queue.burial import doom
 from logstore.client.queue.messages import visible_at_ms
 from logstore.client.queue.reader import Missing, Reader
 from logstore.client.queue.state import READY, Pending, QueueState
-from logstore.errors import CorruptData, OffsetGap
+from logstore.errors import CorruptData, InvalidArgument, OffsetGap
 from logstore.format.record import Record
+from logstore.settings import LONG_MAX
 from logstore.storage.log_view import LogView, ReadableLog
 
 
@@ -33,6 +34,12 @@ class QueueStats(NamedTuple):
     log_end: int
     disk_bytes: int
     damages: tuple[str, ...]
+
+
+def check_count(count: int | None) -> None:
+    """How many messages to look at. Raises InvalidArgument."""
+    if count is not None and not (type(count) is int and 1 <= count <= LONG_MAX):
+        raise InvalidArgument("count", count, "it is at least 1, or None for all")
 
 
 def make_stats(

@@ -69,7 +69,7 @@ def checked_headers(headers: Mapping[str, bytes | None] | Iterable[tuple[str, by
 def timing_headers(delay: float | None, ttl: float | None, now_ms: int) -> Headers:
     """For a message that is put with a delay or a time to live, in seconds. Raises InvalidArgument."""
     headers: Headers = ()
-    if delay:
+    if delay is not None and delay != 0:
         headers += ((_VISIBLE_AT, b"%d" % (now_ms + as_ms("delay", delay))),)
     if ttl is not None:
         headers += ((_EXPIRES_AT, b"%d" % (now_ms + as_ms("ttl", ttl))),)

@@ -1,9 +1,10 @@
 """How a queue is opened: its topics, made where there are none, and its state as the last owner left it.
 
 A queue ``jobs`` is two topics of one partition each: ``jobs`` holds the messages, ``__queue.jobs`` what became of them,
-and is made first. A third, ``jobs.dead``, is made when the first message becomes a dead letter; it is a queue as well.
-When a queue is deleted, its messages go first. So what is there without messages is what a crash has left of a queue
-that was being made or deleted: it is no queue, and goes when the next one of this name is made.
+and is made first. So a crash in the middle leaves notes without messages, and the next opening goes on. A third,
+``jobs.dead``, is made when the first message becomes a dead letter; it is a queue as well. To delete a queue is to make
+a fourth, ``__no-queue.jobs``: all the others are nothing any more then, and go, and that one goes last. After a crash
+in the middle the next opening of the store goes on with it.
 """
 
 import logging
@@ -16,7 +17,7 @@ from logstore.client.queue.messages import read_dead_letter, read_replayed, visi
 from logstore.client.queue.reader import Missing, Reader
 from logstore.client.queue.state import QueueState
 from logstore.config import QueueConfig
-from logstore.errors import InvalidArgument, UnknownTopic
+from logstore.errors import InvalidArgument, LogstoreError, UnknownTopic
 from logstore.format.filename import TOPIC_NAME_SIZE_MAX, check_topic_name
 from logstore.format.queue_state import NOT_REPLAYING, Buried
 from logstore.settings import INT_MAX
@@ -28,7 +29,8 @@ logger = logging.getLogger("logstore.queue")
 
 STATE_PREFIX = "__queue."
 DEAD_SUFFIX = ".dead"
-_NAME_SIZE_MAX = TOPIC_NAME_SIZE_MAX - len(STATE_PREFIX) - len(DEAD_SUFFIX)
+_GONE_PREFIX = "__no-queue."
+_NAME_SIZE_MAX = TOPIC_NAME_SIZE_MAX - len(_GONE_PREFIX) - len(DEAD_SUFFIX)
 
 _MESSAGES = {
     "retention.ms": -1,  # what is settled goes, and nothing else
@@ -42,10 +44,10 @@ _NOTES = {
     "segment.bytes": 4 << 20,
     "max.message.bytes": INT_MAX,  # a snapshot is one record
     "file.delete.delay.ms": 1_000,
-    # Where the disk is full, messages can still be got and acked, which makes room: the log has its space, and each of
-    # its indexes has all that it will need, a block, when it has an entry.
+    # Where the disk is full, messages can still be got and acked, which makes room: the log has its space, and its
+    # indexes need none, since it is read from its start only.
     "preallocate": True,
-    "index.interval.bytes": 16 << 10,
+    "index.interval.bytes": 1 << 30,
 }
 _LETTERS_CONFIG = {"max.deliveries": 0}
 
@@ -74,7 +76,7 @@ def queue_names(topics: Iterable[TopicDescription]) -> list[str]:
     """The queues among the topics, without their dead letters."""
     names = {topic.name for topic in topics}
     queues = {name.removeprefix(STATE_PREFIX) for name in names if name.startswith(STATE_PREFIX)} & names
-    return sorted(name for name in queues if not name.endswith(DEAD_SUFFIX))
+    return sorted(name for name in queues if not name.endswith(DEAD_SUFFIX) and _GONE_PREFIX + name not in names)
 
 
 def parent_of(name: str, topics: Iterable[TopicDescription]) -> str | None:
@@ -91,13 +93,11 @@ def parent_of(name: str, topics: Iterable[TopicDescription]) -> str | None:
 
 def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> None:
     """See that the queue's topics are there. Raises InvalidArgument for a topic that is no queue, DamagedTopic."""
+    if _find(store, _GONE_PREFIX + name) is not None:
+        delete_topics(store, name)
     messages, is_new = _find(store, name), not has_queue(store, name)
     if messages is not None:
         _check_topic(store, messages, is_new)
-    elif not is_new:
-        logger.warning("queue %r: what is left of one that was deleted, or not quite made, goes", name)
-        delete_topics(store, name)
-        is_new = True
     if is_new:
         store.create_topic(STATE_PREFIX + name, 1, **_NOTES)
     wanted: Mapping[str, object] = _LETTERS if of_letters else _MESSAGES
@@ -108,13 +108,27 @@ def make_topics(store: TopicStore, name: str, *, of_letters: bool) -> None:
 
 
 def delete_topics(store: TopicStore, name: str) -> None:
-    """All that is a queue's, its messages first. Raises DamagedTopic: then nothing has changed; StorageFailure."""
+    """All that is a queue's. Raises DamagedTopic: then nothing has changed; StorageFailure."""
     letters = name + DEAD_SUFFIX
     topics = [name, STATE_PREFIX + name]
     if has_queue(store, letters):  # else it is somebody else's topic
-        topics[1:1] = [letters, STATE_PREFIX + letters]
-    for topic in [topic for topic in topics if _find(store, topic) is not None]:
+        topics = [letters, STATE_PREFIX + letters, *topics]
+    found = [topic for topic in topics if _find(store, topic) is not None]
+    if _find(store, _GONE_PREFIX + name) is None:
+        store.create_topic(_GONE_PREFIX + name, 1)
+    for topic in [*found, _GONE_PREFIX + name]:
         store.delete_topic(topic)
+
+
+def go_on_deleting(store: TopicStore) -> None:
+    """Where a crash has left something of queues that were being deleted, it goes."""
+    for name in [
+        topic.name.removeprefix(_GONE_PREFIX) for topic in store.topics() if topic.name.startswith(_GONE_PREFIX)
+    ]:
+        try:
+            delete_topics(store, name)
+        except LogstoreError as error:
+            logger.warning("queue %r was deleted, and some of it is still there: %s", name, error)
 
 
 def _find(store: TopicStore, name: str) -> TopicDescription | None:
@@ -162,8 +176,8 @@ def open_state(store: TopicStore, name: str, settings: Mapping[str, object], *, 
 
 
 def _settle_buried(store: TopicStore, name: str, state: QueueState, end_offset: int) -> bool:
-    """Settle the messages that became dead letters just before the end: whether there are any. That must be noted before
-    anything else, since a later letter's note says that those before it are settled."""
+    """Settle the messages that became dead letters just before the end: whether there are any. That must be noted
+    before anything else, since a later letter's note says that those before it are settled."""
     try:
         letters = store.log(name + DEAD_SUFFIX)
     except UnknownTopic:

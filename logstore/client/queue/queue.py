@@ -21,7 +21,7 @@ from typing import Any, Self
 from logstore.client.producer import Receipt
 from logstore.client.queue.burial import Doomed, doom
 from logstore.client.queue.core import logger
-from logstore.client.queue.looks import QueueStats, look_ahead, make_stats
+from logstore.client.queue.looks import QueueStats, check_count, look_ahead, make_stats
 from logstore.client.queue.messages import Job, Message, visible_at_ms
 from logstore.client.queue.opening import DEAD_SUFFIX, has_queue
 from logstore.client.queue.ranges import ranges
@@ -73,6 +73,8 @@ class Queue(Settling):
                 break
             elif turn is None:
                 raise Empty(self.name)
+            elif is_over():  # since it was asked before: who says so wakes those only who wait by then
+                self.leave(turn)
             else:
                 self._wait(turn)
         _holding.job = jobs[-1]
@@ -296,8 +298,7 @@ class Queue(Settling):
     def peek(self, count: int | None = 1) -> list[Message]:
         """The next messages that are ready, up to ``count`` (None: all), without taking them; of each, ``deliveries``
         says how often it has been handed out so far."""
-        if count is not None and (type(count) is not int or count < 1):
-            raise InvalidArgument("count", count, "it is at least 1, or None for all")
+        check_count(count)
         with self._lock:
             self._check_open()
             self._state.pass_time(self._wall_ms(), self._now_ms())
@@ -316,9 +317,11 @@ class Queue(Settling):
     def _dead_count(self) -> int:
         return len(self.dead_letters) if has_queue(self._store, self.name + DEAD_SUFFIX) else 0
 
-    def work(self, handler: Callable[[Job], object], workers: int = 1, **settings: float) -> Workers:
+    def work(
+        self, handler: Callable[[Job], object], workers: int = 1, *, backoff: float = 1.0, backoff_max: float = 60.0
+    ) -> Workers:
         """Have ``workers`` threads call ``handler`` with each message: see Workers."""
-        return Workers(self, handler, workers, **settings)
+        return Workers(self, handler, workers, backoff=backoff, backoff_max=backoff_max)
 
     def __enter__(self) -> Self:
         return self

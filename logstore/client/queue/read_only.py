@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from logstore.client.queue.journal import load
-from logstore.client.queue.looks import QueueStats, look_ahead, make_stats
+from logstore.client.queue.looks import QueueStats, check_count, look_ahead, make_stats
 from logstore.client.queue.messages import Deserializer, Message
 from logstore.client.queue.opening import DEAD_SUFFIX, STATE_PREFIX, find_buried, queue_names, resume
 from logstore.client.queue.reader import Reader
@@ -29,8 +29,10 @@ class ReadOnlyQueue:
         self.name = name
         self.deserializer = deserializer
         self._store = store
-        for topic in (name, STATE_PREFIX + name):  # a queue that is being made has only one of them
-            store.topic(topic)
+        store.topic(name)
+        store.topic(STATE_PREFIX + name)  # a queue that is being made has only one of them
+        if name.removesuffix(DEAD_SUFFIX) not in queue_names(store.topics()):
+            raise UnknownTopic(name)
 
     def stats(self) -> QueueStats:
         """See QueueStats."""
@@ -42,6 +44,7 @@ class ReadOnlyQueue:
 
     def peek(self, count: int | None = 1) -> list[Message]:
         """The next messages that are ready, up to ``count``; None: all."""
+        check_count(count)
         return list(islice(self.messages(), count))
 
     def messages(self) -> Iterator[Message]:

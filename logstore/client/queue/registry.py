@@ -13,6 +13,7 @@ from logstore.client.queue.opening import (
     check_name,
     delete_topics,
     first_config,
+    go_on_deleting,
     has_queue,
     make_topics,
     open_state,
@@ -35,6 +36,7 @@ class Queues:
         self._queues: dict[str, Queue] = {}
         self._lock = threading.RLock()
         self._is_closed = False
+        go_on_deleting(store)
 
     def names(self) -> list[str]:
         """Without those of dead letters."""

@@ -8,6 +8,7 @@ from logstore.client.queue.messages import Job, as_ms
 from logstore.client.queue.ranges import ranges
 from logstore.errors import InvalidArgument, NotInFlight
 from logstore.format.queue_state import Outcome, Returned, encode_event, encode_settled
+from logstore.storage.arguments import as_column
 
 
 class Settling(Intake):
@@ -33,7 +34,7 @@ class Settling(Intake):
 
     def ack_many(self, jobs: Iterable[Job]) -> None:
         """Settle several messages at once: all of them, or none where one is not in your hands (NotInFlight)."""
-        jobs = list(jobs)
+        jobs = as_column("jobs", jobs)
         with self._lock:
             offsets = sorted({self._check_held(job) for job in jobs})
             if offsets:
@@ -42,7 +43,7 @@ class Settling(Intake):
                 job.is_settled = True
             for offset in offsets:
                 self._state.settle(offset)
-            self._settled_some(len(offsets))
+            self._settled_some()
         if self._must_sync:
             self._journal.sync()
         if self.upkeep_is_due():
@@ -106,7 +107,7 @@ class Settling(Intake):
                 self._journal.note([encode_settled(self._state.low_water, end_offset - 1, Outcome.PURGED)])
             self._state.purged(end_offset)
             self._reader.forget()
-            self._settled_some(count)
+            self._settled_some()
         self._journal.sync()
         with self._upkeep_lock:
             self._release(all_of_it=True)

@@ -15,12 +15,13 @@ WaiterKind = TypeVar("WaiterKind", bound="Waiter")
 
 
 class Waiter:
-    """``until_s``: when it looks again by itself, by the monotonic clock."""
+    """``until_s``: when it looks again by itself, by the monotonic clock. ``count``: of the messages that it puts,
+    where it waits for room."""
 
-    __slots__ = ("callback", "until_s")
+    __slots__ = ("callback", "count", "until_s")
 
-    def __init__(self, callback: Callable[[], None], until_s: float) -> None:
-        self.callback, self.until_s = callback, until_s
+    def __init__(self, callback: Callable[[], None], until_s: float, count: int = 1) -> None:
+        self.callback, self.until_s, self.count = callback, until_s, count
 
 
 class Waiters:
@@ -48,6 +49,21 @@ class Waiters:
         if waiter is not None:
             waiter.callback()
 
+    def wake_fitting(self, room: int) -> None:
+        """Those for whose messages there is room, first come, first served; who wants more does not hold up others."""
+        fitting: list[Waiter] = []
+        with self._mutex:
+            for waiter in self.waiting:
+                if room < 1:
+                    break
+                if waiter.count <= room:
+                    fitting.append(waiter)
+                    room -= waiter.count
+            for waiter in fitting:
+                del self.waiting[waiter]
+        for waiter in fitting:
+            waiter.callback()
+
     def wake_all(self) -> None:
         with self._mutex:
             waiters, self.waiting = list(self.waiting), {}
@@ -72,7 +88,7 @@ def deadline_s(block: bool, timeout: float | None) -> float:
     try:
         if timeout >= 0:
             return time.monotonic() + timeout
-    except TypeError:
+    except (TypeError, OverflowError):
         pass
     raise InvalidArgument("timeout", timeout, "it is a number of seconds, from 0 on, or None")
 
@@ -82,10 +98,10 @@ class Turn(Waiter):
 
     __slots__ = ("lock",)
 
-    def __init__(self, until_s: float) -> None:
+    def __init__(self, until_s: float, count: int = 1) -> None:
         self.lock = Lock()
         self.lock.acquire()
-        super().__init__(self.lock.release, until_s)
+        super().__init__(self.lock.release, until_s, count)
 
     def wait(self) -> None:
         """Until it is called, or its time is over."""

@@ -10,8 +10,9 @@ from threading import Event, Thread, current_thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from logstore.client.queue.messages import as_ms
 from logstore.client.queue.waiting import NEVER_S
-from logstore.errors import Closed, Empty, ForkedProcess, InvalidArgument, LogstoreError, NotInFlight
+from logstore.errors import Empty, InvalidArgument, LogstoreError, NotInFlight
 
 if TYPE_CHECKING:
     from logstore.client.queue.messages import Job
@@ -36,10 +37,12 @@ class Workers:
     ) -> None:
         """``backoff``: seconds before a message whose handler raised comes back, twice as many each further time, up to
         ``backoff_max``. A handler may settle its message itself. Raises InvalidArgument."""
+        if not callable(handler):
+            raise InvalidArgument("handler", handler, "it is a callable that takes a message")
         if type(workers) is not int or workers < 1:
             raise InvalidArgument("workers", workers, "it is at least 1")
-        if not (backoff >= 0 and backoff_max >= 0):
-            raise InvalidArgument("backoff", backoff, "it is a number of seconds, from 0 on")
+        for name, seconds in (("backoff", backoff), ("backoff_max", backoff_max)):
+            as_ms(name, seconds)
         self._queue, self._handler = queue, handler
         self._backoff, self._backoff_max = backoff, backoff_max
         self._stopping = Event()
@@ -69,9 +72,9 @@ class Workers:
                 job = self._queue.take(1, NEVER_S, self._stopping.is_set)[0]
             except Empty:
                 continue
-            except (Closed, ForkedProcess):
-                return
             except LogstoreError as error:
+                if self._queue.is_closed:
+                    return
                 logger.error("queue %r: no message can be got: %s", self._queue.name, error)
                 self._stopping.wait(_BREAK_S)
                 continue
@@ -81,7 +84,7 @@ class Workers:
         try:
             try:
                 self._handler(job)
-            except Exception:
+            except BaseException:  # SystemExit too, which would end this thread, and nobody would know
                 logger.exception("queue %r: the handler of message %d failed", self._queue.name, job.offset)
                 if not job.is_settled:
                     job.nack(min(self._backoff_max, self._backoff * 2.0 ** min(job.deliveries - 1, 60)))

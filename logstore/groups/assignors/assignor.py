@@ -1,7 +1,7 @@
 """What an assignment strategy is: from who wants which topics, to who gets which partitions.
 
 Pure and without state: what a member held before travels in its subscription. The leader of a group calls ``assign``
-in the thread of its own; the others only ``subscription``. The bytes are Kafka's, so that members of other makes and
+in its own thread; the others only call ``subscription``. The bytes are Kafka's, so that members of other makes and
 these may be in one group.
 """
 

@@ -1,9 +1,10 @@
 """Balanced, and as it was where that can be: the two sticky strategies (the balancing itself is in ``balance``).
 
-Members say what they held, and since which generation; where several claim a partition, the newest generation has it,
-and nobody where that is said twice. "sticky" sends it as user data: its members have given up everything before they
-join. Members of "cooperative-sticky" still hold what they say, in Kafka's field for that; so a partition that moves is
-withheld from its new member until its old one, told that it is no longer its own, has given it up and joins again.
+Members say what they held, and since which generation. Where several claim a partition, the one of the newest
+generation has it; where two claim it in the same generation, it counts as nobody's. "sticky" sends it as user data: its
+members have given up everything before they join. Members of "cooperative-sticky" still hold what they say, in Kafka's
+field for that; so a partition that moves is withheld from its new member until its old one, told that it is no longer
+its own, has given it up and joins again.
 """
 
 from collections.abc import Iterable, Mapping

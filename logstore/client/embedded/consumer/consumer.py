@@ -14,10 +14,16 @@ from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.consumer.feed import Feed, offset_of
 from logstore.client.embedded.consumer.fetcher import Fetcher
 from logstore.client.embedded.consumer.heartbeats import Heartbeats
-from logstore.client.embedded.consumer.holdings import Holdings
+from logstore.client.embedded.consumer.holdings import Holdings, checked_listener
 from logstore.client.embedded.consumer.membership import Membership
 from logstore.client.embedded.consumer.offsets import Identity, Offsets
-from logstore.client.embedded.consumer.positions import Positions, checked_keys, checked_partitions
+from logstore.client.embedded.consumer.positions import (
+    Positions,
+    as_offset,
+    as_seconds,
+    checked_keys,
+    checked_partitions,
+)
 from logstore.client.embedded.consumer.subscription import Subscription
 from logstore.client.turns import in_turn, last_turn
 from logstore.config import ConsumerConfig
@@ -79,11 +85,11 @@ class EmbeddedConsumer(Positions):
         pattern: str | re.Pattern[str] | None = None,
         listener: RebalanceListener | None = None,
     ) -> None:
-        subscription = Subscription(self._data_dir, topics, pattern, self._bell.tell)
+        subscription, heard = Subscription(self._data_dir, topics, pattern, self._bell.tell), checked_listener(listener)
         group = self._offsets.group
         if self._membership is None:
             self._unsubscribe()
-        self._holdings.listener = listener
+        self._holdings.listener = heard
         self._fetcher.reports_deleted = False
         self._listen(subscription)
         if group is None:
@@ -139,16 +145,22 @@ class EmbeddedConsumer(Positions):
         self._unsubscribe()
 
     def _unsubscribe(self) -> None:
-        self._listen(None)
-        membership, self._membership = self._membership, None
+        """A member that a Ctrl-C keeps from leaving is still one: it may leave again, or joins again at a poll."""
         try:
-            if membership is not None:
-                membership.leave(self.leave_s)
+            if self._membership is not None:
+                self._membership.leave(self.leave_s)
             else:
                 self._holdings.revoke(self._holdings.partitions)
-        finally:
-            self._offsets.identity = Identity()
-            self._bell.tell()
+        except Exception:
+            self._forget_subscription()
+            raise
+        self._forget_subscription()
+
+    def _forget_subscription(self) -> None:
+        self._listen(None)
+        self._membership = None
+        self._offsets.identity = Identity()
+        self._bell.tell()
 
     @in_turn
     def subscription(self) -> frozenset[str]:
@@ -312,7 +324,7 @@ class EmbeddedConsumer(Positions):
                 keys = checked_keys("offsets", offsets)
                 for key in keys:
                     self._feed(*key, "commit")
-                self._offsets.commit({key: _as_offset(offsets[key]) for key in keys}, durability)
+                self._offsets.commit({key: as_offset(offsets[key]) for key in keys}, durability)
         except LogstoreError as error:
             if self._membership is not None:
                 self._membership.heed(error)
@@ -345,7 +357,8 @@ class EmbeddedConsumer(Positions):
 
     @in_turn
     def may_leave(self) -> bool:
-        """Whether ``close`` and ``unsubscribe`` need not wait; if they need, until the bell has rung."""
+        """Commit, if that is automatic, for ``close`` or ``unsubscribe`` to follow; False: not yet, once the bell has
+        rung."""
         return self._membership is None or self._membership.may_leave()
 
     # ---------------------------------------------------------------------------------------------------------- the end
@@ -355,14 +368,20 @@ class EmbeddedConsumer(Positions):
 
     @last_turn
     def close(self) -> None:
+        """See Consumer. One that a Ctrl-C ended in the middle is to be called again, as closing the store does."""
         self._begin_turn()
         try:
             self._unsubscribe()
         except Closed:
             pass  # the store was closed first: there is no group to leave
-        finally:
-            self._holdings.drop()
-            self._closed = Closed(self._what)
+        except Exception:
+            self._let_go()
+            raise
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._holdings.drop()
+        self._closed = Closed(self._what)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -383,14 +402,3 @@ class EmbeddedConsumer(Positions):
     def _take_back_in_turn(self) -> None:
         self._run = None
         self._fetcher.take_back()
-
-
-def _as_offset(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
-    return offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(as_integer("offset", offset))
-
-
-def as_seconds(timeout: object) -> float:
-    """Raises InvalidArgument."""
-    if isinstance(timeout, int | float) and timeout == timeout and not isinstance(timeout, bool):
-        return max(0.0, float(timeout))
-    raise InvalidArgument("timeout", timeout, "it is a number of seconds, or None to wait for ever")

@@ -1,7 +1,8 @@
 """The heartbeats of all members that one store has: one thread, which runs while there are any.
 
 It knows members by weak references only: one that nobody has any more is not kept in its group. Whoever joins or
-leaves has the others of its group look at once, so that a rebalance need not wait for their next heartbeat.
+leaves has the others of its group look at once, so that a rebalance need not wait for their next heartbeat. What a
+member in the main thread asks of its group is run here, where no Ctrl-C comes.
 """
 
 import os
@@ -9,8 +10,11 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
 
 from logstore.client.embedded.consumer.bell import Bell
+from logstore.client.embedded.consumer.errand import Errand, is_interruptible
 
 # A rebalance takes each member's time. So the more members there are, the longer others that come have, to be part of
 # the same one; seconds, a member and at most.
@@ -38,6 +42,7 @@ class Heartbeats:
         self._lock = threading.Lock()
         self._bell = Bell()
         self._members: list[weakref.ref[Beating]] = []
+        self._errands: deque[Errand] = deque()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -46,10 +51,28 @@ class Heartbeats:
             if self._is_closed or any(known() is member for known in self._members):
                 return
             self._members.append(weakref.ref(member, self._gone))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            self._start()
         self._bell.ring()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def begin(self, action: Callable[[], object]) -> Errand:
+        """Have ``action`` run where no Ctrl-C comes: here and now, but for the main thread's, which ``wait``s for it.
+        What was begun is run to its end, whether anybody waits or not."""
+        errand = Errand(action)
+        with self._lock:
+            is_run_here = self._is_closed or not is_interruptible()
+            if not is_run_here:
+                self._errands.append(errand)
+                self._start()
+        if is_run_here:
+            errand.run()
+        else:
+            self._bell.ring()
+        return errand
 
     def discard(self, member: Beating) -> None:
         with self._lock:
@@ -89,10 +112,17 @@ class Heartbeats:
         while (wait_s := self._beat_due()) is not None:
             self._bell.wait(wait_s)
 
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands.popleft().run()
+
     def _beat_due(self) -> float | None:
         """Have those heard of that are due; how long until the next is, None where the thread is to end."""
+        self._run_errands()
         with self._lock:
             self._members = [known for known in self._members if known() is not None]
+            if self._errands:
+                return 0.0
             if self._is_closed or not self._members:
                 self._thread = None
                 return None

@@ -1,13 +1,14 @@
 """The partitions that a consumer reads: how they come and go, and what its listener is told of that."""
 
 from collections.abc import Callable, Collection, Iterable
+from typing import cast
 
 from logstore.client.consumer import RebalanceListener
 from logstore.client.embedded.consumer.feed import Feed
 from logstore.client.embedded.consumer.fetcher import Fetcher
 from logstore.client.embedded.consumer.offsets import Offsets
 from logstore.config import ConsumerConfig
-from logstore.errors import UnknownPartition, UnknownTopic
+from logstore.errors import InvalidArgument, UnknownPartition, UnknownTopic
 from logstore.format.filename import TopicPartition
 from logstore.storage.data_dir import DataDir
 from logstore.storage.partition import PartitionLog
@@ -23,6 +24,7 @@ class Holdings:
         self._is_committed_only = config.isolation_level == "read_committed"
         self._fetcher = fetcher
         self._offsets = offsets
+        self._going: set[TopicPartition] = set()  # being revoked: a listener may end up in here again, as by close()
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
@@ -54,15 +56,17 @@ class Holdings:
     def revoke(self, partitions: Collection[TopicPartition]) -> None:
         """Give these up, after a commit if that is automatic."""
         feeds = self._fetcher.feeds
-        gone = sorted(partition for partition in partitions if partition in feeds)
+        gone = sorted(partition for partition in partitions if partition in feeds and partition not in self._going)
         if not gone:
             return
         try:
+            self._going.update(gone)
             self._offsets.commit_if_automatic([feeds[partition] for partition in gone])
             if self.listener is not None:
                 self.listener.on_partitions_revoked(gone)
         finally:
             self._fetcher.remove(gone)
+            self._going.difference_update(gone)
 
     def lose(self) -> None:
         """All are others' already."""
@@ -87,3 +91,11 @@ class Holdings:
     def drop(self) -> None:
         """Give up all without a word, as those that were assigned by hand."""
         self._fetcher.remove(list(self._fetcher.feeds))
+
+
+def checked_listener(listener: object) -> RebalanceListener | None:
+    """One that has the methods, whatever its class. Raises InvalidArgument."""
+    methods = ("on_partitions_assigned", "on_partitions_revoked", "on_partitions_lost")
+    if listener is None or all(callable(getattr(listener, method, None)) for method in methods):
+        return cast(RebalanceListener | None, listener)
+    raise InvalidArgument("listener", listener, f"it is a RebalanceListener, or has {', '.join(methods)}")

@@ -99,6 +99,7 @@ class Membership(Beating):
         self._silent_since = -1  # the attempt since whose end the heartbeats have nothing more to tell
         self._told_to_rejoin = -1  # the attempt whose rebalance was told of
         self._must_tell_others = True  # that the next join begins a rebalance
+        self._gives_up = False  # it has less than before since it joined last
         self._fenced: FencedInstance | None = None
         self._member_id = NO_MEMBER_ID
         self._last_assigned: tuple[TopicPartition, ...] = ()
@@ -126,11 +127,16 @@ class Membership(Beating):
 
     def _read_inbox(self) -> None:
         while self._inbox:
+            news = self._inbox[0]
             try:
-                self._take_note(self._inbox[0])
+                self._take_note(news)
             except Exception:
-                self._inbox.popleft()
+                self._take_out(news)
                 raise
+            self._take_out(news)
+
+    def _take_out(self, news: _News) -> None:
+        if self._inbox and self._inbox[0] is news:  # else a listener has polled, and that has dealt with it
             self._inbox.popleft()
 
     def resubscribe(self, subscription: Subscription) -> None:
@@ -153,16 +159,20 @@ class Membership(Beating):
             self._state = OUT
             self._attempt += 1
             self._offsets.is_joining = False
-            self._heartbeats.discard(self)
-            member_id, self._member_id = self._member_id, NO_MEMBER_ID
+            if self._member_id and self._instance_id is None:
+                self._leave_group("the consumer is closed")
+            self._member_id = NO_MEMBER_ID
             self._offsets.identity = Identity()
-            if member_id and self._instance_id is None:
-                self._groups().leave(self.group, [LeavingMember(member_id, reason="the consumer is closed")])
-                self._heartbeats.notify_others(self)
+            self._heartbeats.discard(self)
+
+    def _leave_group(self, reason: str) -> None:
+        leaving = LeavingMember(self._member_id, reason=reason)
+        self._heartbeats.begin(partial(self._groups().leave, self.group, [leaving])).wait()
+        self._heartbeats.notify_others(self)
 
     def may_leave(self) -> bool:
-        """Whether what was read is committed, if that is automatic, or cannot be. A cooperative member may hold
-        partitions in the middle of a rebalance, when the group takes no commits: no, until the bell has rung."""
+        """Commit what was read, if that is automatic: False where the bell is to be waited for, to try again. For a
+        cooperative member may hold partitions in the middle of a rebalance, when the group takes no commits."""
         while not self._holdings.commit_if_automatic() and self._state in (JOINING, SYNCING):
             if not self._inbox:
                 return False
@@ -258,6 +268,7 @@ class Membership(Beating):
             protocols.append((assignor.name, subscription))
         self._joined_topics = topics
         self._handed_out = None
+        self._gives_up = False
         self._attempt += 1
         request = JoinRequest(
             self.group,
@@ -273,8 +284,9 @@ class Membership(Beating):
         )
         self._heartbeats.add(self)
         self._offsets.is_joining = True
-        self._groups().join(request, partial(self._tell, self._attempt))
+        errand = self._heartbeats.begin(partial(self._groups().join, request, partial(self._tell, self._attempt)))
         self._state = JOINING
+        errand.wait()
         if self._must_tell_others and (self._member_id or self._instance_id):
             self._heartbeats.notify_others(self)
 
@@ -300,8 +312,9 @@ class Membership(Beating):
             reply.protocol,
         )
         self.due_s = time.monotonic() + self._config.heartbeat_interval_ms / 1000
-        self._groups().sync(request, partial(self._tell, self._attempt))
+        errand = self._heartbeats.begin(partial(self._groups().sync, request, partial(self._tell, self._attempt)))
         self._state = SYNCING
+        errand.wait()
 
     def _hand_out(self, reply: JoinReply) -> dict[str, bytes]:
         """The leader's part: who gets what. Raises CorruptData for a subscription that cannot be read."""
@@ -327,6 +340,7 @@ class Membership(Beating):
         self._last_assigned, self._last_generation = assigned, self._offsets.identity.generation
         held = self._holdings.partitions
         gone = held.difference(assigned)
+        self._gives_up = self._gives_up or bool(gone)
         try:
             try:
                 self._holdings.revoke(gone)
@@ -336,14 +350,14 @@ class Membership(Beating):
             self._rejoin()
             raise
         except Exception:
-            self._settle(gave_up=bool(gone))
+            self._settle()
             raise
-        self._settle(gave_up=bool(gone))
+        self._settle()
 
-    def _settle(self, gave_up: bool) -> None:
+    def _settle(self) -> None:
         """Only now: had Ctrl-C come before, the reply would be dealt with again."""
         self._state = STABLE
-        if gave_up:
+        if self._gives_up:
             self._rejoin()  # so that others get it
 
     # --------------------------------------------------------------------------------------------------- in any thread
@@ -379,9 +393,7 @@ class Membership(Beating):
         self._silent_since = attempt
         try:
             if self._instance_id is None and self._member_id:
-                leaving = LeavingMember(self._member_id, reason="max.poll.interval.ms is over")
-                self._groups().leave(self.group, [leaving])
-                self._heartbeats.notify_others(self)
+                self._leave_group("max.poll.interval.ms is over")
         except Closed as error:
             self._tell(attempt, error)
             return

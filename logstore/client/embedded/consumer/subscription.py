@@ -77,7 +77,7 @@ class Subscription:
 def _checked_names(topics: Iterable[str] | str) -> frozenset[str]:
     try:
         names = frozenset([topics] if isinstance(topics, str) else topics)
-    except TypeError:
+    except (TypeError, ValueError):  # some memoryviews have no hash, and say so by the latter
         raise InvalidArgument("topics", topics, "it is a topic's name, or several") from None
     for name in names:
         check_topic_name(name)
@@ -89,7 +89,7 @@ def _checked_pattern(pattern: str | re.Pattern[str] | None) -> re.Pattern[str] |
         return None
     try:
         compiled = re.compile(pattern)
-    except (TypeError, re.error) as error:
+    except (TypeError, ValueError, re.error) as error:
         raise InvalidArgument("pattern", pattern, f"it is no regular expression: {error}") from None
     if not isinstance(compiled.pattern, str):
         raise InvalidArgument("pattern", pattern, "it is a regular expression of str, not of bytes")
