@@ -13,6 +13,8 @@ from logstore.settings import LONG_MAX
 
 Serializer = Callable[[Any], Any]
 
+_FOR_EVER_S = 1e9  # an int may be too large for a float, or a lock
+
 
 def as_bytes(name: str, value: object) -> bytes | None:
     """A key's or value's bytes. Raises InvalidRecord for what has none."""
@@ -80,4 +82,11 @@ def as_timeout(name: str, timeout_s: object) -> float:
         return -1
     if not isinstance(timeout_s, int | float) or timeout_s != timeout_s:
         raise InvalidArgument(name, timeout_s, "it is a number of seconds, or None to wait for ever")
-    return max(0.0, min(timeout_s, 1e9))
+    return max(0.0, min(timeout_s, _FOR_EVER_S))
+
+
+def as_seconds(timeout: object) -> float:
+    """Raises InvalidArgument."""
+    if isinstance(timeout, int | float) and timeout == timeout and not isinstance(timeout, bool):
+        return float(max(0, min(timeout, _FOR_EVER_S)))
+    raise InvalidArgument("timeout", timeout, "it is a number of seconds, or None to wait for ever")

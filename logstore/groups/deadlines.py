@@ -35,8 +35,8 @@ class Deadlines:
         with self._lock:
             if self._is_closed or time_ms >= self._times.get(key, time_ms + 1):
                 return
-            self._times[key] = time_ms
             heapq.heappush(self._heap, (time_ms, key))
+            self._times[key] = time_ms  # last: a Ctrl-C before it leaves an entry that is void
             if self._heap[0][1] == key:
                 self._changed.notify()
             if self._thread.ident is None:

@@ -1,4 +1,4 @@
-"""The check for offsets that have expired, and groups that are over, of a whole table. What expires when: offsets.py."""
+"""The check for offsets that have expired, and groups that are over. What expires when is told in offsets.py."""
 
 import logging
 from collections.abc import Callable

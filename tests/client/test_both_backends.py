@@ -1,5 +1,6 @@
 """One test body for both backends: clients and groups do in a directory what they do on a real Kafka."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +70,15 @@ def poll_until(is_so: Callable[[], bool], *consumers: Any) -> list[ConsumerRecor
         for consumer in consumers:
             records += consumer.poll(0.05)
     return records
+
+
+def wait_until_it_polls(consumer: Any, thread: threading.Thread) -> None:
+    """To ask the consumer itself could take the turn from the thread."""
+    deadline = time.monotonic() + PATIENCE_S
+    while consumer._turn.get("thread") != thread.ident:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def numbers(records: list[ConsumerRecord]) -> list[int]:
@@ -279,8 +289,26 @@ def test_a_closed_producer_has_stored_all_and_takes_no_more(backend: Backend, na
     producer.close()
     producer.close()
     assert [future.result(0).offset for future in futures] == list(range(50))
-    with pytest.raises(logstore.Closed):
-        producer.send(name, b"x")
+    for call in (lambda: producer.send(name, b"x"), producer.flush, lambda: producer.flush(0)):
+        with pytest.raises(logstore.Closed):
+            call()
+
+
+def test_a_callback_cannot_wait_for_what_comes_after_it(backend: Backend, name: str) -> None:
+    backend.create_topic(name)
+    told: list[type[Exception]] = []
+
+    def on_delivery(*_: object) -> None:
+        for timeout in (None, 0):
+            try:
+                producer.flush(timeout)
+            except logstore.LogstoreError as error:
+                told.append(type(error))
+
+    with backend.producer() as producer:
+        producer.send(name, b"x", on_delivery=on_delivery)
+        producer.flush(PATIENCE_S)
+    assert told == [logstore.Unsupported] * 2
 
 
 def test_threads_share_a_producer_and_each_keeps_its_order(backend: Backend, name: str) -> None:
@@ -451,10 +479,9 @@ def test_a_second_thread_is_refused(backend: Backend, name: str) -> None:
         poll(consumer, 1)
         thread = threading.Thread(target=consumer.poll)
         thread.start()
-        deadline = time.monotonic() + PATIENCE_S
-        with pytest.raises(logstore.ConcurrentUse):  # noqa: PT012  # once the other thread is in its poll
-            while time.monotonic() < deadline:
-                consumer.position(name, 0)
+        wait_until_it_polls(consumer, thread)
+        with pytest.raises(logstore.ConcurrentUse):
+            consumer.position(name, 0)
         consumer.wakeup()
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
@@ -473,13 +500,27 @@ def test_a_closed_consumer_says_so(backend: Backend, name: str) -> None:
 
 def test_closing_from_another_thread_ends_an_iteration(backend: Backend, name: str) -> None:
     backend.create_topic(name)
-    consumer = backend.consumer(name)
-    thread = threading.Thread(target=lambda: list(consumer))
+    fill(backend, name, range(1))
+    consumer = backend.consumer(name, auto_offset_reset="earliest")
+    returned: list[list[int]] = []
+    has_begun = threading.Event()
+
+    def iterate() -> None:
+        seen = []
+        for record in consumer:
+            seen.append(int(record.value))
+            has_begun.set()
+        returned.append(seen)
+
+    thread = threading.Thread(target=iterate)
     thread.start()
-    time.sleep(0.2)
+    assert has_begun.wait(PATIENCE_S)
+    wait_until_it_polls(consumer, thread)
     consumer.close()
     thread.join(PATIENCE_S)
-    assert not thread.is_alive()
+    assert returned == [[0]]
+    with pytest.raises(logstore.Closed):
+        consumer.poll(0)
 
 
 # -------------------------------------------------------------------------------------------------------------- groups
@@ -576,6 +617,31 @@ def test_a_loop_that_fails_leaves_its_record_uncommitted(backend: Backend, name:
     assert seen == list(range(7))
     with backend.consumer(name, **options) as consumer:
         assert numbers(poll(consumer, 4)) == [6, 7, 8, 9]
+
+
+def test_after_an_error_what_the_last_poll_returned_is_not_committed(backend: Backend, name: str) -> None:
+    backend.create_topic(name)
+    fill(backend, name, range(10))
+    options = {"group": name, "auto_offset_reset": "earliest"}
+
+    def fail_after_two_polls() -> None:
+        with backend.consumer(name, **options) as consumer:
+            assert numbers(poll_some(consumer, 3)) == [0, 1, 2]
+            assert numbers(consumer.poll(PATIENCE_S, max_records=3)) == [3, 4, 5]
+            raise ZeroDivisionError
+
+    def fail_after_a_seek() -> None:
+        with backend.consumer(name, **options) as consumer:
+            assert numbers(poll_some(consumer, 1)) == [3]
+            consumer.seek(name, 0, 8)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_two_polls()
+    assert backend.groups.committed(name)[TopicPartition(name, 0)].offset == 3
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_seek()
+    assert backend.groups.committed(name)[TopicPartition(name, 0)].offset == 8, "it said so itself"
 
 
 def test_a_commit_in_a_loop_leaves_out_the_record_in_hand(backend: Backend, name: str) -> None:
@@ -756,6 +822,48 @@ def test_of_subscribing_and_assigning_the_last_one_holds(backend: Backend, name:
 def test_what_cannot_be_subscribed_to_is_refused(backend: Backend, name: str, wrong: dict[str, Any]) -> None:
     with backend.consumer(group=name) as consumer, pytest.raises(ValueError):
         consumer.subscribe(**wrong)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda consumer, topic: consumer.commit([(topic, 0)]),
+        lambda consumer, topic: consumer.commit({topic: 0}),
+        lambda consumer, topic: consumer.commit({(topic, 0): "0"}),
+        lambda consumer, topic: consumer.commit({(topic, 0): OffsetAndMetadata(0, 5)}),  # type: ignore[arg-type]
+        lambda consumer, topic: consumer.offsets_for_times([(topic, 0)]),
+        lambda consumer, topic: consumer.offsets_for_times({5: 0}),
+        lambda consumer, _: consumer.assign(5),
+        lambda consumer, topic: consumer.assign(topic),
+        lambda consumer, _: consumer.assign([5]),
+        lambda consumer, _: consumer.pause(5),
+        lambda consumer, _: consumer.resume([5]),
+        lambda consumer, _: consumer.seek_to_end(5),
+        lambda consumer, _: consumer.end_offsets([5]),
+        lambda consumer, _: consumer.beginning_offsets(5),
+        lambda consumer, topic: consumer.committed(topic, "0"),
+        lambda consumer, _: consumer.subscribe(pattern=re.compile(b"x")),
+        lambda consumer, _: consumer.subscribe(pattern=b"x"),
+        lambda consumer, _: consumer.subscribe(5),
+    ],
+)
+def test_an_argument_of_the_wrong_form_is_refused_and_changes_nothing(
+    backend: Backend, name: str, call: Callable[[Any, str], Any]
+) -> None:
+    backend.create_topic(name)
+    with backend.consumer(group=name) as consumer:
+        consumer.assign([(name, 0)])
+        with pytest.raises(logstore.InvalidArgument):
+            call(consumer, name)
+        assert consumer.assignment() == {(name, 0)}
+        assert consumer.paused() == frozenset()
+
+
+@pytest.mark.parametrize("wrong", [5, [5], [("t", "0")], "t", [("t", 0, 1)]])
+def test_what_names_no_partition_is_refused_of_a_group(backend: Backend, name: str, wrong: Any) -> None:
+    for call in (backend.groups.committed, backend.groups.commit):
+        with pytest.raises(logstore.InvalidArgument):
+            call(name, wrong)
 
 
 def test_what_cannot_be_assigned_is_refused(backend: Backend, name: str) -> None:

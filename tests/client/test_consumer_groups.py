@@ -17,6 +17,7 @@ from logstore.errors import (
     Closed,
     FencedInstance,
     InconsistentProtocol,
+    InvalidArgument,
     InvalidSessionTimeout,
     PollIntervalExceeded,
     UnknownMember,
@@ -520,6 +521,36 @@ def test_closing_in_the_listener_ends_the_poll_with_closed(store: Store) -> None
     with pytest.raises(Closed):
         until(lambda: False, member)
     assert store.groups.describe("g").state == "Empty"
+
+
+def test_a_listener_may_close_the_consumer_while_it_gives_its_partitions_up(store: Store) -> None:
+    class Closing(RebalanceListener):
+        def on_partitions_revoked(self, partitions: list[TopicPartition]) -> None:
+            member.close()
+
+    member = store.consumer("orders", group="g", listener=Closing())
+    until(member.assignment, member)
+    member.unsubscribe()
+    with pytest.raises(Closed):
+        member.poll(0)
+    assert store.groups.describe("g").state == "Empty"
+
+
+def test_a_listener_that_polls_does_no_harm(store: Store) -> None:
+    class Polling(RebalanceListener):
+        def on_partitions_assigned(self, partitions: list[TopicPartition]) -> None:
+            member.poll(0)
+
+    member = store.consumer("orders", group="g", listener=Polling())
+    until(member.assignment, member)
+    assert member.assignment() == parts(0, 1, 2, 3)
+    assert store.groups.describe("g").state == "Stable"
+
+
+def test_what_is_no_listener_is_refused_at_once(store: Store) -> None:
+    with pytest.raises(InvalidArgument, match="on_partitions_assigned"):
+        store.consumer("orders", group="g", listener=print)  # type: ignore[arg-type]
+    assert store.groups.describe("g").state == "Dead"
 
 
 def test_what_a_listener_raises_when_the_store_closes_keeps_no_other_consumer_open(store: Store) -> None:

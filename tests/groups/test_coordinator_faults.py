@@ -116,6 +116,24 @@ def test_a_full_disk_refuses_a_commit_and_leaves_what_was_committed(clocked: Clo
     assert clocked.groups.committed("g") == {P0: OffsetAndMetadata(3)}
 
 
+def test_a_disk_that_fills_up_while_a_topics_offsets_are_taken_away_leaves_none_of_them_in_memory(
+    clocked: ClockedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go by several batches, and the second fails."""
+    monkeypatch.setattr("logstore.groups.group_table._TOMBSTONES_SIZE_MAX", 700)
+    clocked.groups.commit("g", {("orders", number): OffsetAndMetadata(1) for number in range(4)})
+    append, is_full = OffsetsLog.append, iter([False, True])
+
+    def fill_up(log: OffsetsLog, *arguments: Any) -> None:
+        if next(is_full, False):
+            raise DiskFull("file", "write", 28, "No space left on device")
+        append(log, *arguments)
+
+    monkeypatch.setattr(OffsetsLog, "append", fill_up)
+    clocked.store.delete_topic("orders")
+    assert clocked.groups.committed("g") == {}
+
+
 def test_expired_offsets_stay_while_the_disk_is_full(clocked: ClockedStore) -> None:
     month_ms = 30 * 24 * 3_600_000
     with FailingCalls(FULL_DISK, at=0) as calls:

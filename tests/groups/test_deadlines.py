@@ -1,10 +1,12 @@
 """One thread that acts when a time has come."""
 
 import threading
+from functools import partial
 from queue import Queue
 
 import pytest
 
+from ctrl_c import everywhere
 from logstore.groups.coordinator import monotonic_ms
 from logstore.groups.deadlines import Deadlines
 
@@ -93,3 +95,14 @@ def test_what_is_due_may_close_it() -> None:
     deadlines.set("a", 0)
     assert closed.wait(PATIENCE_S)
     deadlines.close()
+
+
+def test_a_ctrl_c_anywhere_in_set_leaves_it_to_other_threads_and_loses_no_time_that_is_set_again(acts: Acts) -> None:
+    for ctrl_c in everywhere():
+        key = f"key {ctrl_c.number}"
+        ctrl_c.run(partial(acts.deadlines.set, key, 10))
+        other = threading.Thread(target=acts.deadlines.set, args=(key, 10), daemon=True)
+        other.start()
+        other.join(PATIENCE_S)
+        assert not other.is_alive(), ctrl_c.place
+        assert acts.at(10) == [key], ctrl_c.place

@@ -10,7 +10,7 @@ from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
-_TRACED = ("/logstore/", "/contextlib.py")
+_TRACED = ("/logstore/", "/contextlib.py", "/threading.py")
 _CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW")
 
 

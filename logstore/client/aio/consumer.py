@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 
 from logstore.client.consumer import ConsumerRecord, Partitions, RebalanceListener
 from logstore.client.embedded.consumer.consumer import LEAVE_S, EmbeddedConsumer
-from logstore.client.embedded.consumer.positions import as_seconds
+from logstore.client.record_arguments import as_seconds
 from logstore.errors import Closed, ConcurrentUse
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata

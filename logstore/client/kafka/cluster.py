@@ -1,9 +1,8 @@
 """What ``logstore.connect`` gives: a Kafka cluster with its topics, groups, producers and consumers.
 
 What it has is as a Store has it, so that code that uses only this can use either: topics, groups, producers, consumers.
-A Store has more: ``log`` with its appends and reads, ``queue``, which is refused here, ``flush`` and ``damages``. A
-Cluster has ``topic_settings``, ``beginning_offsets`` and ``end_offsets`` besides. ``settings`` says which settings of
-clients differ.
+A Store has more: ``log`` with its appends and reads, queues, ``flush`` and ``damages``. A Cluster has besides
+``topic_settings``, ``beginning_offsets`` and ``end_offsets``. The module settings says which of the clients' differ.
 """
 
 import logging

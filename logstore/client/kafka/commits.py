@@ -67,14 +67,12 @@ class Commits:
 
     def now_if_automatic(self) -> None:
         """Before partitions go, what is not committed yet: one that fails means that others read some records again."""
-        if self._is_automatic:
-            consumed = self.consumed()
+        consumed = self.consumed() if self._is_automatic else {}
+        if consumed:
             try:
                 known = committed_places(self._admin, self._client, consumed)
-                is_known = {
-                    partition for partition, place in known.items() if place.offset == consumed[partition].offset
-                }
-                self.wait_for({p: committed for p, committed in consumed.items() if p not in is_known})
+                offsets = {partition: place.offset for partition, place in known.items()}
+                self.wait_for({p: moved for p, moved in consumed.items() if moved.offset != offsets.get(p)})
             except LogstoreError as error:
                 logger.warning("group %r: an automatic commit failed: %s", self._group, error)
 

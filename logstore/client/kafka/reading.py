@@ -179,9 +179,11 @@ class Reading:
     def out_of_range(self, partition: TopicPartition) -> None:
         """The offset is not in the log: go where auto.offset.reset says."""
         place = self.places.get(partition)
-        if place is None or place.must_seek:
+        if place is None:
             return
         place.is_given_up = True
+        if place.must_seek:  # it is to go elsewhere already
+            return
         self._go_to(partition, reset_offsets(self._admin, self._config, [partition])[partition])
         place.has_no_start = place.next is None
 

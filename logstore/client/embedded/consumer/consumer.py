@@ -17,14 +17,9 @@ from logstore.client.embedded.consumer.heartbeats import Heartbeats
 from logstore.client.embedded.consumer.holdings import Holdings, checked_listener
 from logstore.client.embedded.consumer.membership import Membership
 from logstore.client.embedded.consumer.offsets import Identity, Offsets
-from logstore.client.embedded.consumer.positions import (
-    Positions,
-    as_offset,
-    as_seconds,
-    checked_keys,
-    checked_partitions,
-)
+from logstore.client.embedded.consumer.positions import Positions, as_offset, checked_keys, checked_partitions
 from logstore.client.embedded.consumer.subscription import Subscription
+from logstore.client.record_arguments import as_seconds
 from logstore.client.turns import in_turn, last_turn
 from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, LogstoreError, SerializationFailed
@@ -85,11 +80,12 @@ class EmbeddedConsumer(Positions):
         pattern: str | re.Pattern[str] | None = None,
         listener: RebalanceListener | None = None,
     ) -> None:
-        subscription, heard = Subscription(self._data_dir, topics, pattern, self._bell.tell), checked_listener(listener)
+        subscription = Subscription(self._data_dir, topics, pattern, self._bell.tell)
+        listener = checked_listener(listener)
         group = self._offsets.group
         if self._membership is None:
             self._unsubscribe()
-        self._holdings.listener = heard
+        self._holdings.listener = listener
         self._fetcher.reports_deleted = False
         self._listen(subscription)
         if group is None:

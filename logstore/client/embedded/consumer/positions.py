@@ -14,8 +14,6 @@ from logstore.groups.requests import OffsetAndMetadata
 from logstore.storage.arguments import as_integer
 from logstore.storage.data_dir import DataDir
 
-_FOR_EVER_S = 1e9  # an int may be too large for a float
-
 
 class Positions(TakesTurns, Consumer):
     """See the module: the part of a consumer that needs no group and waits for nothing."""
@@ -131,10 +129,3 @@ def checked_keys(name: str, mapping: Mapping[tuple[str, int], object]) -> list[T
 def as_offset(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
     """Raises InvalidArgument."""
     return offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(as_integer("offset", offset))
-
-
-def as_seconds(timeout: object) -> float:
-    """Raises InvalidArgument."""
-    if isinstance(timeout, int | float) and timeout == timeout and not isinstance(timeout, bool):
-        return float(max(0, min(timeout, _FOR_EVER_S)))
-    raise InvalidArgument("timeout", timeout, "it is a number of seconds, or None to wait for ever")
