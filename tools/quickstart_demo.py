@@ -14,7 +14,7 @@ import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +24,8 @@ import logstore
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / ".cache" / "quickstart"
-TOPIC = "lines"
+TOPIC, GROUP, QUEUE = "lines", "readers", "jobs"
+QUEUED_COUNT, QUEUED_SIZE_MAX = 1000, 64 << 10
 BATCH_RECORD_COUNT, BATCH_SIZE_MAX = 1000, 512 << 10
 SEGMENT_COUNT = 6
 LINE_SIZE_MAX = 16 << 20  # with the batch around it, less than the 64 MiB that a batch may inflate to
@@ -45,7 +46,12 @@ def main() -> int:
                 segment_bytes=max(16 << 10, min(1 << 30, total_size // 5 // SEGMENT_COUNT)),
                 max_message_bytes=2 * LINE_SIZE_MAX,
             )
-            return run(store.log(TOPIC), inputs)
+            status = run(store.log(TOPIC), inputs)
+            if status == 0:
+                show_group(store)
+                show_queue(store, inputs)
+                show_commands()
+            return status
     except NotRegular as error:
         print(f"error: {error}: it is not a regular file, which can be read twice; name files", file=sys.stderr)
     except OSError as error:
@@ -110,15 +116,46 @@ def run(log: logstore.PartitionLog, inputs: list[tuple[Path, int]]) -> int:
         f"durable (fsync) | read {record_count / read_s:,.0f} records/s | "
         f"compression zstd, {input_size / stored:.1f} : 1 ({stored:,} bytes on disk)"
     )
+    return 0
+
+
+def show_group(store: logstore.Store) -> None:
+    """The whole topic, read by a consumer group."""
+    count = 0
+    with store.consumer(TOPIC, group=GROUP, auto_offset_reset="earliest") as consumer:
+        while not count or any(consumer.lag().values()):
+            count += len(consumer.poll(timeout=10))
+    committed = sum(place.offset for place in store.groups.committed(GROUP).values())
+    console.print(f"group {GROUP!r}: {count:,} records read, {committed:,} committed")
+
+
+def show_queue(store: logstore.Store, inputs: list[tuple[Path, int]]) -> None:
+    """Some lines through a queue; acked, they give their space back."""
+    lines = list(islice((line for line in read_lines(inputs) if len(line) < QUEUED_SIZE_MAX), QUEUED_COUNT))
+    queue = store.queue(QUEUE)
+    for batch in in_batches(lines):
+        queue.put_many(batch)
+    values: list[bytes] = []
+    while len(values) < len(lines):
+        jobs = queue.get_many(100, timeout=10)
+        values += [job.value for job in jobs]
+        queue.ack_many(jobs)
+    if values != lines:
+        sys.exit("error: the queue gave back other lines than were put")
+    console.print(f"queue {QUEUE!r}: {len(values):,} lines put, got in order and acked; {len(queue)} left")
+
+
+def show_commands() -> None:
     command, data = os.path.relpath(Path(sys.executable).parent / "logstore"), os.path.relpath(DATA)
     console.print(
         f"\nLook around: {command} --help\n"
         f"  {command} consume {TOPIC} --data {data} --max-records 5\n"
         f"  {command} verify {data}\n"
-        f"  {command} stats {data}",
+        f"  {command} stats {data}\n"
+        f"  {command} group lag {GROUP} --data {data}\n"
+        f"  {command} queue stats --data {data}",
         markup=False,
     )
-    return 0
 
 
 def read_lines(inputs: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
