@@ -69,12 +69,44 @@ def test_counts_can_be_seen_beside_a_live_owner(tmp_path: Path) -> None:
         assert "jobs" in run("queue", "stats", "--data", tmp_path).stdout
 
 
+def test_messages_are_looked_at_and_purged_and_queues_are_listed_and_deleted(tmp_path: Path) -> None:
+    data = ("--data", tmp_path)
+    run("queue", "put", "jobs", "a", "--set", "max.deliveries=1", *data)
+    run("queue", "put", "jobs", *data, stdin=b"b\nc\n")
+    run("queue", "get", "jobs", "--no-ack", *data)
+    run("queue", "put", "mails", "x", *data)
+    assert run("queue", "list", *data).stdout == "jobs\nmails\n"
+    assert rows(run("queue", "list", "--json", *data).stdout) == [{"queue": "jobs"}, {"queue": "mails"}]
+    assert run("queue", "peek", "jobs", "--max", 5, *data).stdout == "b\nc\n"
+    assert [row["offset"] for row in rows(run("queue", "peek", "jobs", "--json", *data).stdout)] == [1]
+    assert "--yes" in run("queue", "purge", "jobs", *data, status=2).stderr
+    run("queue", "get", "jobs", *data)
+    assert run("queue", "purge", "jobs", "--dead", "--yes", *data).stdout == "purged 1 message\n"
+    assert rows(run("queue", "purge", "jobs", "--yes", "--json", *data).stdout) == [{"queue": "jobs", "count": 1}]
+    assert "no message ready" in run("queue", "peek", "jobs", *data, status=2).stderr
+    assert "--yes" in run("queue", "delete", "jobs", *data, status=2).stderr
+    assert run("queue", "delete", "jobs", "--yes", *data).stdout == "deleted jobs\n"
+    assert run("queue", "list", *data).stdout == "mails\n"
+
+
+def test_an_argument_that_is_no_text_is_a_message_of_these_bytes(tmp_path: Path) -> None:
+    run("queue", "put", "jobs", "\udcff", "--key", "\udcfe", "--data", tmp_path)
+    with logstore.open(tmp_path, read_only=True) as store:
+        [message] = store.queue("jobs").peek()
+    assert (message.value, message.key) == (b"\xff", b"\xfe")
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["get", "none"], "no such queue"),
         (["stats", "none"], "no such queue"),
         (["dead", "none"], "no such queue"),
+        (["peek", "none"], "no such queue"),
+        (["purge", "none", "--yes"], "no such queue"),
+        (["delete", "none", "--yes"], "no such queue"),
+        (["delete", "t", "--yes"], "no such queue"),
+        (["delete", "jobs.dead", "--yes"], "no such queue"),
         (["replay", "jobs"], "--all"),
         (["replay", "jobs", "1", "--all"], "--all"),
         (["replay", "jobs", "7"], "no dead letter at this offset"),

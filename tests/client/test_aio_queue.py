@@ -4,11 +4,13 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import logstore
 from logstore.client.aio.queue import AsyncQueue
+from logstore.client.producer import Receipt
 from logstore.errors import Closed, Empty, Full, NotInFlight
 
 SOON_S = 20.0
@@ -139,6 +141,31 @@ def test_a_put_waits_for_room(tmp_path: Path) -> None:
         assert sorted([(await task).offset for task in waiting]) == [1, 2]
 
     in_a_loop(tmp_path, body, max_size=1)
+
+
+def test_those_who_wait_for_room_are_not_woken_while_there_is_none(tmp_path: Path) -> None:
+    async def body(queue: AsyncQueue) -> None:
+        await queue.put(b"a")
+        waiting = [asyncio.create_task(queue.put(b"%d" % number)) for number in range(5)]
+        await asyncio.sleep(0.05)
+        await (await queue.get()).ack()  # one of them has room
+        await asyncio.sleep(0.05)
+        tries = 0
+        place = queue.queue.place
+
+        def count(*given: Any) -> Receipt:
+            nonlocal tries
+            tries += 1
+            return place(*given)
+
+        queue.queue.place = count  # type: ignore[method-assign]
+        await asyncio.sleep(0.1)
+        assert tries == 0
+        for _ in range(5):
+            await (await queue.get(timeout=SOON_S)).ack()
+        await asyncio.gather(*waiting)
+
+    in_a_loop(tmp_path, body, max_size=1, durability="os")
 
 
 def test_iteration_ends_when_the_queue_is_closed(tmp_path: Path) -> None:

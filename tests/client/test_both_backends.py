@@ -805,6 +805,15 @@ def test_who_unsubscribes_gives_its_partitions_up(backend: Backend, name: str) -
         assert first.assignment() == {(name, 0)}
 
 
+def test_who_unsubscribes_has_committed_what_polls_returned(backend: Backend, name: str) -> None:
+    backend.create_topic(name)
+    fill(backend, name, range(5))
+    with backend.consumer(name, group=name, auto_offset_reset="earliest") as consumer:
+        assert numbers(poll_some(consumer, 3)) == [0, 1, 2]
+        consumer.unsubscribe()
+        assert backend.groups.committed(name)[TopicPartition(name, 0)].offset == 3
+
+
 def test_of_subscribing_and_assigning_the_last_one_holds(backend: Backend, name: str) -> None:
     backend.create_topic(name, 2)
     fill(backend, name, range(3), partition=1)

@@ -1,6 +1,8 @@
 """A consumer that reads alone: what it is given, in which order, from where on, and how it waits."""
 
+import contextlib
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -460,6 +462,45 @@ def test_one_thread_at_a_time_may_use_it(store: Store) -> None:
         polling.join()
         assert polled == [[]]
         assert consumer.poll(0) == [], "now it is free again"
+
+
+def test_a_store_is_closed_in_good_order_while_other_threads_open_clients(tmp_path: Path) -> None:
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(5):
+            store = logstore.open(tmp_path / f"data{number}")
+            many = [store.consumer() for _ in range(1000)]  # so that to go through them takes its time
+            started = threading.Barrier(3)
+            threads = [threading.Thread(target=open_clients, args=(store, started)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            started.wait()
+            store.close()
+            for thread in threads:
+                thread.join()
+            for consumer in many:
+                with pytest.raises(Closed):
+                    consumer.assignment()
+    finally:
+        sys.setswitchinterval(before_s)
+
+
+def open_clients(store: Store, started: threading.Barrier) -> None:
+    """Until the store is closed."""
+    clients = []
+    started.wait()
+    with contextlib.suppress(Closed):
+        while True:
+            clients.append(store.consumer())
+
+
+def test_a_timeout_of_any_size_is_waited_for(store: Store) -> None:
+    fill(store, "log", 0, 1)
+    with store.consumer(assignment=[("log", 0)], auto_offset_reset="earliest") as consumer:
+        for timeout in (10**400, float("inf"), 2**63):
+            consumer.seek("log", 0, 0)
+            assert len(consumer.poll(timeout)) == 1
 
 
 def test_ctrl_c_at_any_time_leaves_it_free_for_other_threads(store: Store) -> None:

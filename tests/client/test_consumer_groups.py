@@ -23,7 +23,7 @@ from logstore.errors import (
     UnknownMember,
 )
 from logstore.format.filename import TopicPartition
-from logstore.groups.requests import LeavingMember
+from logstore.groups.requests import LeavingMember, OffsetAndMetadata
 
 LONG_S = 20.0  # what never takes that long
 EAGER, COOPERATIVE = "range", "cooperative-sticky"
@@ -534,6 +534,21 @@ def test_a_listener_may_close_the_consumer_while_it_gives_its_partitions_up(stor
     with pytest.raises(Closed):
         member.poll(0)
     assert store.groups.describe("g").state == "Empty"
+
+
+def test_a_member_whose_heartbeats_cannot_be_started_joins_when_they_can(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store.groups.commit("g", {("orders", 0): OffsetAndMetadata(0)})
+    member = store.consumer("orders", group="g")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            member.poll(0)
+    until(member.assignment, member)
 
 
 def test_a_listener_that_polls_does_no_harm(store: Store) -> None:

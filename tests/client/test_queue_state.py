@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logstore.client.queue.state import BLOCKED_MAX, IN_FLIGHT, QueueState, ranges
+from logstore.client.queue.ranges import ranges
+from logstore.client.queue.state import BLOCKED_MAX, IN_FLIGHT, QueueState
 from logstore.config import QueueConfig
 from logstore.format.queue_state import (
     WITH_WORKER,

@@ -121,7 +121,7 @@ def test_a_disk_that_fills_up_while_a_topics_offsets_are_taken_away_leaves_none_
 ) -> None:
     """They go by several batches, and the second fails."""
     monkeypatch.setattr("logstore.groups.group_table._TOMBSTONES_SIZE_MAX", 700)
-    clocked.groups.commit("g", {("orders", number): OffsetAndMetadata(1) for number in range(4)})
+    clocked.groups.commit("g", {("orders", number): OffsetAndMetadata(1) for number in range(3)})
     append, is_full = OffsetsLog.append, iter([False, True])
 
     def fill_up(log: OffsetsLog, *arguments: Any) -> None:

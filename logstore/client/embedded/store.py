@@ -7,6 +7,7 @@ import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol, overload
 
 from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
@@ -39,6 +40,7 @@ class Store(TopicStore):
     def __init__(self, data_dir: DataDir) -> None:
         super().__init__(data_dir)
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._clients_lock = Lock()  # a WeakSet cannot be gone through while another thread adds to it
         self._heartbeats = Heartbeats(f"logstore-heartbeats {data_dir.path}")
         self._queues = Queues(self, data_dir.now_ms)
         self._clients.add(self._queues)
@@ -63,7 +65,7 @@ class Store(TopicStore):
         if compression is not None:
             given["compression.type"] = compression
         producer = EmbeddedProducer(self._data_dir, ProducerConfig.parse(given), key_serializer, value_serializer)
-        self._clients.add(producer)
+        self._keep(producer)
         return producer
 
     def consumer(
@@ -100,7 +102,7 @@ class Store(TopicStore):
             consumer.assign(assignment)
         elif topics or pattern is not None:
             consumer.subscribe(topics, pattern=pattern, listener=listener)
-        self._clients.add(consumer)
+        self._keep(consumer)
         return consumer
 
     def queue(
@@ -146,6 +148,11 @@ class Store(TopicStore):
             self._heartbeats.close()
             super().close()
 
+    def _keep(self, client: Client) -> None:
+        """It is closed before the store, if it is still there."""
+        with self._clients_lock:
+            self._clients.add(client)
+
     def _is_in_child(self) -> bool:
         try:
             self._data_dir.check_open()
@@ -154,7 +161,9 @@ class Store(TopicStore):
         return False
 
     def _close_clients(self) -> None:
-        for client in list(self._clients):
+        with self._clients_lock:
+            clients = list(self._clients)
+        for client in clients:
             try:
                 client.close()
             except LogstoreError as error:

@@ -65,16 +65,18 @@ class Commits:
             except KafkaException as error:
                 note_commit(error.args[0], places)
 
-    def now_if_automatic(self) -> None:
-        """Before partitions go, what is not committed yet: one that fails means that others read some records again."""
+    def now_if_automatic(self) -> bool:
+        """Before partitions go, what is not committed yet: one that fails means that others read some records again.
+        False where it fails."""
         consumed = self.consumed() if self._is_automatic else {}
-        if consumed:
-            try:
-                known = committed_places(self._admin, self._client, consumed)
-                offsets = {partition: place.offset for partition, place in known.items()}
-                self.wait_for({p: moved for p, moved in consumed.items() if moved.offset != offsets.get(p)})
-            except LogstoreError as error:
-                logger.warning("group %r: an automatic commit failed: %s", self._group, error)
+        try:
+            known = committed_places(self._admin, self._client, consumed) if consumed else {}
+            offsets = {partition: place.offset for partition, place in known.items()}
+            self.wait_for({p: moved for p, moved in consumed.items() if moved.offset != offsets.get(p)})
+        except LogstoreError as error:
+            logger.warning("group %r: an automatic commit failed: %s", self._group, error)
+            return False
+        return True
 
     def facts(self) -> Facts:
         return Facts(

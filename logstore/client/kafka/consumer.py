@@ -7,10 +7,10 @@ and ``close`` in between.
 """
 
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from math import inf
 from types import TracebackType
 from uuid import uuid4
@@ -47,6 +47,7 @@ from logstore.groups.requests import OffsetAndMetadata
 
 _SLICE_S = 0.1
 _SHORT_SLICE_S = 0.01
+_CLOSING_S = 1.0
 
 
 class ClusterConsumer(TakesTurns, Consumer):
@@ -137,23 +138,12 @@ class ClusterConsumer(TakesTurns, Consumer):
         if type(limit) is not int or limit < 1:
             raise InvalidArgument("max_records", max_records, "it is an integer from 1 up")
         timeout_s = as_timeout("timeout", timeout)
-        with self._handing_out():
+        with self._reading.handing_out():
             self._fill(inf if timeout_s < 0 else timeout_s, limit)
             records = list(self._reading.taken(limit))
             for record in records:
                 self._reading.finish(record)
             return records
-
-    @contextmanager
-    def _handing_out(self) -> Iterator[None]:
-        """What comes in between, such as a Ctrl-C, costs no record."""
-        self._reading.settle()
-        try:
-            yield
-        except BaseException:
-            self._reading.take_back()
-            self._reading.fetch_again()
-            raise
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         self._check_usable()
@@ -168,7 +158,7 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     @in_turn
     def _next_record(self) -> ConsumerRecord | None:
-        with self._handing_out():
+        with self._reading.handing_out():
             self._fill(inf, self.config.max_poll_records)
             for record in self._reading.taken(1):
                 self._reading.hold(record)
@@ -333,7 +323,7 @@ class ClusterConsumer(TakesTurns, Consumer):
     def partitions_started(self, partitions: list[TopicPartition]) -> list[LibPartition]:
         """Where to begin, now that the listener has had its say."""
         if self._is_closing:
-            return []  # a member that leaves is not told what is committed
+            return []
         self._reading.find_starts(partitions)
         return self._reading.starts(partitions)
 
@@ -341,8 +331,9 @@ class ClusterConsumer(TakesTurns, Consumer):
         self._reading.mark_assigned(partitions)
 
     def partitions_revoked(self, partitions: list[TopicPartition]) -> None:
-        """They may still be committed."""
-        self._commits.now_if_automatic()
+        """They may still be committed; ``close`` has done that: who leaves is not told what is committed."""
+        if not self._is_closing:
+            self._commits.now_if_automatic()
 
     def partitions_gone(self, partitions: list[TopicPartition]) -> None:
         self._reading.remove(partitions)
@@ -365,13 +356,22 @@ class ClusterConsumer(TakesTurns, Consumer):
     @last_turn
     def close(self) -> None:
         try:
-            if not self._membership.is_member:
-                self._commits.now_if_automatic()
-            self._client.close()
+            if self._commits.now_if_automatic():
+                self._client.close()
+            else:
+                self._close_in_background()
         finally:
             self._closed = Closed(self._what)
             self._reading.clear()
         self._raise_found()
+
+    def _close_in_background(self) -> None:
+        """With commits under way to a broker that is gone, librdkafka closes only after session.timeout.ms."""
+        if self._membership.is_member:
+            self._membership.leave(self._admin.timeout_s)  # the listener is told in this thread
+        thread = threading.Thread(target=self._client.close, name="logstore consumer closing", daemon=True)
+        thread.start()
+        thread.join(_CLOSING_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -7,6 +7,7 @@ returns of one until then was fetched for nothing.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer as LibConsumer
@@ -187,7 +188,7 @@ class Reading:
         self._go_to(partition, reset_offsets(self._admin, self._config, [partition])[partition])
         place.has_no_start = place.next is None
 
-    def fetch_again(self) -> None:
+    def _fetch_again(self) -> None:
         """From where each partition is: an error came in the middle, and what librdkafka gave may not be here."""
         for place in self.places.values():
             place.must_seek = True
@@ -223,8 +224,19 @@ class Reading:
         """It counts as consumed when the next one is asked for."""
         self._in_hand = TopicPartition(*record[:2])
 
-    def settle(self) -> None:
-        """What was handed out last has been dealt with: the next is asked for."""
+    @contextmanager
+    def handing_out(self) -> Iterator[None]:
+        """Around a poll: what was handed out before has been dealt with, and an error, such as a Ctrl-C, costs no
+        record of this one."""
+        self._settle_handed()
+        try:
+            yield
+        except BaseException:
+            self.take_back()
+            self._fetch_again()
+            raise
+
+    def _settle_handed(self) -> None:
         self.keep()
         place = self.places.get(self._in_hand) if self._in_hand is not None else None
         if place is not None:

@@ -14,6 +14,7 @@ from logstore.client.queue.opening import find_buried
 from logstore.client.queue.state import Pending, QueueState
 from logstore.format.queue_state import encode_event
 from logstore.format.record import Record
+from logstore.storage.partition import PartitionLog
 
 if TYPE_CHECKING:
     from logstore.client.queue.dead_letters import DeadLetters
@@ -57,11 +58,11 @@ class Burial(QueueCore):
         """Make dead letters of messages that ``leave``; where that fails, they stay. Raises StorageFailure."""
         try:
             with self._burying:
-                self._settle_buried()
+                self._settle_buried(self.dead_letters.log)
                 left = [one for one in doomed if self._state.pending.get(one.message.offset) is one.message]
                 while left:
                     left = left[self._append_letters(left) :]
-                self._settle_buried()
+                self._settle_buried(self.dead_letters.log)
         except BaseException:
             with self._lock:
                 for one in doomed:
@@ -89,9 +90,20 @@ class Burial(QueueCore):
         fixed = self.name, self._state.topic_id, record.offset, record.timestamp_ms
         return DeadLetter(doomed.reason, *fixed, doomed.message.deliveries, self._wall_ms())
 
-    def _settle_buried(self) -> None:
-        """Settle what the dead letters hold. Under the lock of burials."""
-        log = self.dead_letters.log
+    def sync_buried(self, letters: PartitionLog) -> bool:
+        """See that what the dead letters' log holds is settled here, on the disk: it may go there then. False where
+        more are being written just now. Raises StorageFailure, PartitionOffline, Closed, UnknownTopic."""
+        if not self._burying.acquire(blocking=False):  # who has it may be waiting for who asks
+            return False
+        try:
+            self._settle_buried(letters)
+            self._journal.sync()
+        finally:
+            self._burying.release()
+        return True
+
+    def _settle_buried(self, log: PartitionLog) -> None:
+        """Settle what the dead letters' log holds. Under the lock of burials."""
         end_offset = log.log_end_offset
         found = find_buried(log, self._state.dead_end, end_offset, self._state.topic_id)
         with self._lock:

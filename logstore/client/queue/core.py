@@ -273,9 +273,13 @@ class QueueCore:
         if all_of_it and is_empty:
             self._log.roll()
             bases.append(low_water)
-        if len(bases) > 1 and bases[1] <= low_water:
+        if len(bases) > 1 and bases[1] <= low_water and self._may_release():
             self._log.advance_log_start(low_water)
             self._log.delete_expired()
+
+    def _may_release(self) -> bool:
+        """Whether nobody else needs what is settled here."""
+        return True
 
     def _kept_from(self) -> int:
         """Below it nothing is needed: all is settled, and no damage waits to be salvaged."""
@@ -306,32 +310,34 @@ class QueueCore:
         next opening. Closing twice is no error."""
         if self._closed is not None:
             return
-        with self._lock:
-            if self.is_closed:  # by another thread, meanwhile
-                return
-            self._closed = Closed(f"queue {self.name!r}")
-        _OPEN.discard(self)
-        for waiters in (self._getters, self._putters, self._joiners):
-            waiters.wake_all()
-        try:
-            with self._upkeep_lock:
+        with self._upkeep_lock:
+            if not self.abandon(Closed(f"queue {self.name!r}")):
+                return  # by another thread, meanwhile
+            try:
                 if self._journal.has_news:
                     with self._lock:
                         self._journal.snapshot(self._state)
                     self._journal.let_go()
                 self._release(all_of_it=True)
-        except LogstoreError as error:  # its notes are there, and tell the same
-            logger.warning("queue %r: closed without a snapshot: %s", self.name, error)
+            except LogstoreError as error:  # its notes are there, and tell the same
+                logger.warning("queue %r: closed without a snapshot: %s", self.name, error)
 
-    def abandon(self, reason: LogstoreError) -> None:
-        """Its topic is gone: ``reason`` is what those get who still use it."""
+    def wait_until_closed(self) -> None:
+        """Of one that is being closed: nothing is noted by it any more when this returns."""
+        with self._upkeep_lock:
+            pass
+
+    def abandon(self, reason: LogstoreError) -> bool:
+        """It is of no use any more, as its topic is gone: ``reason`` is what those get who still use it. False where it
+        was closed before."""
         with self._lock:  # nobody looks at it, and waits after that
             if self.is_closed:
-                return
+                return False
             self._closed = reason
         _OPEN.discard(self)
         for waiters in (self._getters, self._putters, self._joiners):
             waiters.wake_all()
+        return True
 
     def _abandon_in_child(self) -> None:
         self._closed = ForkedProcess(f"queue {self.name!r}")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from logstore.client.queue.burial import Doomed
+from logstore.client.queue.core import logger
 from logstore.client.queue.messages import replayed_headers
 from logstore.client.queue.opening import find_replayed
 from logstore.client.queue.queue import Queue
 from logstore.client.queue.ranges import ranges
 from logstore.client.queue.state import READY, Pending
 from logstore.config import QueueConfig
-from logstore.errors import InvalidArgument, InvalidSetting, Unsupported
+from logstore.errors import InvalidArgument, InvalidSetting, LogstoreError, Unsupported
 from logstore.format.queue_state import NOT_REPLAYING, Replaying, encode_event, encode_settled
 from logstore.format.record import Record
 from logstore.storage.arguments import as_column, as_integer
@@ -27,9 +28,16 @@ _CHUNK_SIZE = 8 << 20
 class DeadLetters(Queue):
     """See the module. ``message.dead_letter`` says why each is here, and what it was."""
 
-    def __init__(self, *arguments: Any, parent: Callable[[], Queue], **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        parent: Callable[[], Queue],
+        open_parent: Callable[[], Queue | None],
+        **named: Any,
+    ) -> None:
+        """``open_parent``: None where it is closed, else as ``parent``."""
         super().__init__(*arguments, **named, open_letters=self._refuse)
-        self._parent = parent
+        self._parent, self._open_parent = parent, open_parent
 
     def _refuse(self) -> "DeadLetters":
         raise Unsupported(f"a queue of dead letters for {self.name!r}", "dead letters have none themselves")
@@ -37,6 +45,17 @@ class DeadLetters(Queue):
     def _doom(self, message: Pending, record: Record, wall_ms: int) -> str | None:
         """They have nowhere to go to."""
         return None
+
+    def _may_release(self) -> bool:
+        """Not before their queue has noted for good that they are here: a crash must not bring them back there."""
+        parent = self._open_parent()
+        if parent is None:
+            return False
+        try:
+            return parent.sync_buried(self.log)
+        except LogstoreError as error:
+            logger.warning("queue %r: what is settled stays on the disk for now: %s", self.name, error)
+            return False
 
     def _dead_count(self) -> int:
         return 0

@@ -65,10 +65,11 @@ def make_stats(
 
 
 def _oldest_age_s(state: QueueState, view: LogView, wall_ms: int) -> float | None:
-    if state.low_water >= view.log_end_offset:
+    offset = max(state.low_water, view.log_start_offset)  # somebody else may have moved that
+    if offset >= view.log_end_offset:
         return None
     try:
-        oldest = next(view.records(state.low_water), None)
+        oldest = next(view.records(offset), None)
     except (CorruptData, OffsetGap):
         return None
     return None if oldest is None else max(0, wall_ms - oldest.timestamp_ms) / 1000

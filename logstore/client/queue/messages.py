@@ -140,7 +140,7 @@ def read_replayed(headers: Headers, topic_id: UUID) -> int | None:
     for name, value in headers:
         if name == _REPLAYED_FROM:
             found_id, _, offset = (value or b"").partition(b":")
-            return int(offset) if found_id == topic_id.hex.encode() and offset.isdigit() else None
+            return int(offset[:20]) if found_id == topic_id.hex.encode() and offset.isdigit() else None
     return None
 
 

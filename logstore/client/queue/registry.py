@@ -59,6 +59,8 @@ class Queues:
                 raise Closed(f"data directory {self._store.path}")
             queue = self._queues.get(name)
             if queue is None or queue.is_closed:
+                if queue is not None:
+                    queue.wait_until_closed()
                 parent = parent_of(name, self._store.topics())
                 queue = self._open_messages(name, settings or {}) if parent is None else self._open_letters(parent)
             queue.serializer = serializer or queue.serializer
@@ -81,15 +83,30 @@ class Queues:
         with self._lock:
             letters = self._queues.get(letters_name)
             if letters is None or letters.is_closed:
+                if letters is not None:
+                    letters.wait_until_closed()
+                if name not in self.names():
+                    raise UnknownTopic(name)  # deleted: it must not have dead letters again
                 make_topics(self._store, letters_name, of_letters=True)
                 opened = open_state(self._store, letters_name, {}, of_letters=True)
-                letters = DeadLetters(self._store, letters_name, opened, *self._clocks, parent=lambda: self.open(name))
+                letters = DeadLetters(
+                    self._store,
+                    letters_name,
+                    opened,
+                    *self._clocks,
+                    parent=lambda: self.open(name),
+                    open_parent=lambda: self._if_open(name),
+                )
                 self._queues[letters_name] = letters
             assert isinstance(letters, DeadLetters)
             parent = self._queues.get(name)
             if parent is not None:
                 letters.deserializer = letters.deserializer or parent.deserializer
             return letters
+
+    def _if_open(self, name: str) -> Queue | None:
+        queue = self._queues.get(name)
+        return None if queue is None or queue.is_closed else queue
 
     def delete(self, name: str) -> None:
         """See ``Store.delete_queue``."""
@@ -109,10 +126,8 @@ class Queues:
             queue.abandon(UnknownTopic(name))
 
     def close(self) -> None:
-        """All of them."""
+        """All of them, the dead letters first: they let go of what their queues know of."""
         with self._lock:
             self._is_closed = True
-            queues = list(self._queues.values())
-            self._queues.clear()
-        for queue in queues:
-            queue.close()
+        for name in sorted(self._queues, key=lambda name: not name.endswith(DEAD_SUFFIX)):
+            self._queues[name].close()

@@ -55,9 +55,14 @@ class Heartbeats:
         self._bell.ring()
 
     def _start(self) -> None:
+        """Under the lock."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:  # a Ctrl-C: the thread may run all the same, and sees that it is not wanted
+                self._thread = None
+                raise
 
     def begin(self, action: Callable[[], object]) -> Errand:
         """Have ``action`` run where no Ctrl-C comes: here and now, but for the main thread's, which ``wait``s for it.
@@ -121,6 +126,8 @@ class Heartbeats:
         self._run_errands()
         with self._lock:
             self._members = [known for known in self._members if known() is not None]
+            if threading.current_thread() is not self._thread:
+                return None
             if self._errands:
                 return 0.0
             if self._is_closed or not self._members:
