@@ -321,12 +321,11 @@ class EmbeddedProducer(Producer):
     # ------------------------------------------------------------------------------------------------------- the end
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """See Producer. Raises InvalidArgument, and Unsupported in a callback."""
+        """See Producer. Raises InvalidArgument, Closed, ForkedProcess, and Unsupported in a callback."""
         seconds = as_timeout("timeout_s", timeout_s)
-        if isinstance(self._closed, ForkedProcess):
-            raise self._closed.with_traceback(None)
         if threading.current_thread() is self._thread:
             raise Unsupported("flush() in a callback of the producer", "call it in another thread")
+        self._check_open()
         if not self._wait_for(self._batches.sequence, seconds):
             raise TimedOut(f"flushing the {self._name}", seconds, "its records may still be stored")
 
