@@ -128,6 +128,14 @@ class AsyncStore:
         opening = partial(self.store.queue, name, serializer=serializer, deserializer=deserializer, **settings)
         return AsyncQueue(await asyncio.to_thread(opening))
 
+    def queues(self) -> list[str]:
+        """The names of all queues."""
+        return self.store.queues()
+
+    async def delete_queue(self, name: str) -> None:
+        """See Store.delete_queue."""
+        await asyncio.to_thread(self.store.delete_queue, name)
+
     # --------------------------------------------------------------------------------------------------------- topics
 
     async def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:

@@ -50,11 +50,11 @@ class Producer(ABC):
         """
 
     @abstractmethod
-    def flush(self, timeout_s: float | None = None) -> None:
+    def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was sent before is stored or has failed. Raises TimedOut."""
 
     @abstractmethod
-    def close(self, timeout_s: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Store what was sent, and stop. What is not stored in time fails with TimedOut. Closing twice is no error."""
 
     def __enter__(self) -> Self:

@@ -145,7 +145,7 @@ class GroupCoordinator:
     def commit(
         self,
         group: str,
-        offsets: Mapping[tuple[str, int], OffsetAndMetadata],
+        offsets: Mapping[tuple[str, int], int | OffsetAndMetadata],
         *,
         member_id: str = NO_MEMBER_ID,
         generation: int = NO_GENERATION,
@@ -164,7 +164,7 @@ class GroupCoordinator:
     def commit_each(
         self,
         group: str,
-        offsets: Mapping[tuple[str, int], OffsetAndMetadata],
+        offsets: Mapping[tuple[str, int], int | OffsetAndMetadata],
         *,
         member_id: str = NO_MEMBER_ID,
         generation: int = NO_GENERATION,
@@ -179,7 +179,7 @@ class GroupCoordinator:
     def _commit(
         self,
         group: str,
-        offsets: Mapping[tuple[str, int], OffsetAndMetadata],
+        offsets: Mapping[tuple[str, int], int | OffsetAndMetadata],
         member: tuple[str, int, str | None],
         durability: Durability,
         is_whole: bool,

@@ -47,13 +47,15 @@ def check_partitions(partitions: object) -> list[TopicPartition]:
 
 
 def check_offsets(offsets: object) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Raises InvalidArgument for what has the wrong form; ``refusal`` tells of values."""
+    """A plain offset is one without metadata. Raises InvalidArgument for what has the wrong form; ``refusal`` tells of
+    values."""
     if not isinstance(offsets, Mapping):
-        raise InvalidArgument("offsets", offsets, "they are a mapping from (topic, partition) to OffsetAndMetadata")
+        raise InvalidArgument("offsets", offsets, "they are a mapping from (topic, partition) to an offset")
     for committed in offsets.values():
-        if not isinstance(committed, OffsetAndMetadata):
-            raise InvalidArgument("offsets", committed, "an offset is committed as an OffsetAndMetadata")
-    return dict(zip(check_partitions(offsets), offsets.values(), strict=True))
+        if type(committed) is not int and not isinstance(committed, OffsetAndMetadata):
+            raise InvalidArgument("offsets", committed, "an offset is committed as an int or OffsetAndMetadata")
+    places = (OffsetAndMetadata(item) if type(item) is int else item for item in offsets.values())
+    return dict(zip(check_partitions(offsets), places, strict=True))
 
 
 def _checked(partition: object) -> TopicPartition:

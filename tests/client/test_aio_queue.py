@@ -217,3 +217,14 @@ def test_an_async_store_gives_async_queues(tmp_path: Path) -> None:
     import logstore.aio
 
     asyncio.run(main())
+
+
+def test_queues_are_listed_and_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with logstore.aio.open(tmp_path) as store:
+            await (await store.queue("jobs")).put(b"work")
+            assert store.queues() == ["jobs"]
+            await store.delete_queue("jobs")
+            assert store.queues() == []
+
+    asyncio.run(main())

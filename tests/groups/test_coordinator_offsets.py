@@ -108,7 +108,7 @@ def test_a_broker_commits_what_it_can_and_tells_the_rest(clocked: ClockedStore) 
     assert end_offset(clocked) == 1
 
 
-@pytest.mark.parametrize("arguments", [(None,), ({P0: 5},), ({"orders": at(5)},)])
+@pytest.mark.parametrize("arguments", [(None,), ({P0: "5"},), ({"orders": at(5)},)])
 def test_offsets_of_a_wrong_form_are_refused(arguments: tuple[Any], clocked: ClockedStore) -> None:
     with pytest.raises(InvalidArgument):
         clocked.groups.commit("g", *arguments)

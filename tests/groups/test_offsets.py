@@ -54,7 +54,7 @@ def test_an_offset_is_refused_for_what_the_schema_or_the_settings_do_not_allow(
 
 
 @pytest.mark.parametrize(
-    "offsets", [None, [], [(A, 1)], {A: 5}, {"a": OffsetAndMetadata(1)}, {("a", "0"): (1, "", -1)}]
+    "offsets", [None, [], [(A, 1)], {A: 5.0}, {A: True}, {"a": OffsetAndMetadata(1)}, {("a", "0"): (1, "", -1)}]
 )
 def test_offsets_of_another_form_are_refused_as_a_whole(offsets: object) -> None:
     with pytest.raises(InvalidArgument):
@@ -69,7 +69,7 @@ def test_partitions_of_another_form_are_refused(partitions: object) -> None:
 
 def test_plain_pairs_are_partitions() -> None:
     assert check_partitions([("a", 0), B]) == [A, B]
-    assert check_offsets({("a", 0): OffsetAndMetadata(3)}) == {A: OffsetAndMetadata(3)}
+    assert check_offsets({("a", 0): OffsetAndMetadata(3), B: 4}) == {A: OffsetAndMetadata(3), B: OffsetAndMetadata(4)}
 
 
 # --------------------------------------------------------------------------------------------------------------- expiry

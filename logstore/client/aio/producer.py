@@ -168,13 +168,13 @@ class AsyncProducer:
 
     # -------------------------------------------------------------------------------------------------------- the end
 
-    async def flush(self, timeout_s: float | None = None) -> None:
+    async def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was sent before is stored or has failed. Raises TimedOut."""
-        await asyncio.to_thread(self.producer.flush, timeout_s)
+        await asyncio.to_thread(self.producer.flush, timeout)
 
-    async def close(self, timeout_s: float | None = None) -> None:
+    async def close(self, timeout: float | None = None) -> None:
         """Store what was sent, and stop. Closing twice is no error."""
-        await asyncio.to_thread(self.producer.close, timeout_s)
+        await asyncio.to_thread(self.producer.close, timeout)
 
     async def __aenter__(self) -> Self:
         return self

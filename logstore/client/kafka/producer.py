@@ -288,14 +288,14 @@ class ClusterProducer(Producer):
 
     # ----------------------------------------------------------------------------------------------------------- ending
 
-    def flush(self, timeout_s: float | None = None) -> None:
+    def flush(self, timeout: float | None = None) -> None:
         """See Producer. Raises InvalidArgument, Closed, and Unsupported in a callback."""
-        patience_s = as_timeout("timeout_s", timeout_s)
+        patience_s = as_timeout("timeout", timeout)
         if self._is_in_callback:
             raise Unsupported("flush() in a callback of the producer", "call it in another thread")
         self._check_open()
         if not self._flushed(patience_s):
-            raise TimedOut("storing what was sent", timeout_s or 0)
+            raise TimedOut("storing what was sent", timeout or 0)
 
     def _flushed(self, timeout_s: float) -> bool:
         """Wait until all records of the eras up to now are settled; -1: as long as that takes."""
@@ -310,12 +310,12 @@ class ClusterProducer(Producer):
             finally:
                 self._flushing -= 1
 
-    def close(self, timeout_s: float | None = None) -> None:
-        patience_s = as_timeout("timeout_s", timeout_s)
+    def close(self, timeout: float | None = None) -> None:
+        patience_s = as_timeout("timeout", timeout)
         with self._condition:
             if self._is_closed:
                 return
-            self._is_closing, self._close_timeout_s = True, timeout_s
+            self._is_closing, self._close_timeout_s = True, timeout
             self._condition.notify_all()
         if self._is_in_callback or self._admin.is_in_child:
             return  # what goes on, goes on when the callback is over; a child has none of it

@@ -320,9 +320,9 @@ class EmbeddedProducer(Producer):
 
     # ------------------------------------------------------------------------------------------------------- the end
 
-    def flush(self, timeout_s: float | None = None) -> None:
+    def flush(self, timeout: float | None = None) -> None:
         """See Producer. Raises InvalidArgument, Closed, ForkedProcess, and Unsupported in a callback."""
-        seconds = as_timeout("timeout_s", timeout_s)
+        seconds = as_timeout("timeout", timeout)
         if threading.current_thread() is self._thread:
             raise Unsupported("flush() in a callback of the producer", "call it in another thread")
         self._check_open()
@@ -346,10 +346,10 @@ class EmbeddedProducer(Producer):
             with self._lock:
                 self._flushing = [other for other in self._flushing if other is not entry]
 
-    def close(self, timeout_s: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """See Producer. What is being appended when the time is over is waited for all the same: a record that failed
         with TimedOut is not in the log. In a callback it returns at once, and what was sent is stored after that."""
-        seconds = as_timeout("timeout_s", timeout_s)
+        seconds = as_timeout("timeout", timeout)
         if isinstance(self._closed, ForkedProcess):
             return
         with self._lock:

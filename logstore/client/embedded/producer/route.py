@@ -4,6 +4,7 @@ import random
 from functools import lru_cache
 
 from logstore.client.partitioner import murmur2
+from logstore.client.queue.opening import STATE_PREFIX
 from logstore.config import ProducerConfig
 from logstore.errors import InvalidArgument, RecordTooLarge
 from logstore.format.batch import HEADER_SIZE, encode_batch
@@ -32,9 +33,11 @@ class Route:
     __slots__ = ("batch_size_max", "description", "partition_count", "record_size_max", "sticky", "topic", "topic_id")
 
     def __init__(self, description: TopicDescription) -> None:
-        """Raises InvalidArgument for the topic that holds the groups' offsets."""
+        """Raises InvalidArgument for topics whose records decide what groups and queues do."""
         if description.name == OFFSETS_TOPIC:
             raise InvalidArgument("topic", OFFSETS_TOPIC, "it holds the groups' offsets, which consumers commit")
+        if description.name.startswith(STATE_PREFIX):
+            raise InvalidArgument("topic", description.name, "it holds what became of a queue's messages")
         self.topic = description.name
         self.topic_id = description.topic_id
         self.sticky = random.randrange(description.partitions)
