@@ -360,6 +360,9 @@ def test_a_ctrl_c_anywhere_in_send_flush_and_close_tears_no_record_and_holds_no_
                 store.create_topic(topic)
             start = store.log(topic).log_end_offset
             producer = store.producer(acks=1, linger_ms=turn % 3, batch_size=300, buffer_memory=20_000)
+            # Its thread is there by now: a Ctrl-C within Thread.start would leave a lock of Python's own taken.
+            assert producer.send(topic, b"-1").result(TIMEOUT_S).offset == start
+            start += 1
             sent = 0
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.000_1 + turn * 0.000_05)

@@ -146,8 +146,7 @@ class ClientsModel(ClientsRules):
     def restart(self) -> None:
         """Closed and opened: what was sent is stored, what was polled is committed where that is automatic."""
         self.store.close()
-        for producer in self.producers:
-            self.take_receipts(producer)
+        self.take_receipts(*self.producers)
         self.open_again()
 
     def open_again(self) -> None:

@@ -52,7 +52,7 @@ def test_every_legal_crash_state_of_a_step_is_recovered(name: str, memory_dir: P
 LONGER = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize(("seed", "states_a_moment_max", "least"), [(0, 3, 20), pytest.param(1, 10, 100, marks=LONGER)])
+@pytest.mark.parametrize(("seed", "states_a_moment_max", "least"), [(0, 3, 20), pytest.param(1, 10, 50, marks=LONGER)])
 @pytest.mark.parametrize("name", LONG)
 def test_sampled_crash_states_of_a_long_workload_are_recovered(
     name: str, seed: int, states_a_moment_max: int, least: int, memory_dir: Path, record_property: Figures

@@ -109,19 +109,21 @@ class ClientsRules(RuleBasedStateMachine):
         self.take_receipts(producer)
         self.producers[producer] = self.open_producer()
 
-    def take_receipts(self, producer: int) -> None:
-        """All that was sent has one, and stands in the order in which it was sent."""
-        last = [-1] * PARTITIONS
+    def take_receipts(self, *producers: int) -> None:
+        """All that was sent has one, and stands in the order in which it was sent. Several producers at once are those
+        that a store closed, in any order."""
         found = []
-        for sent in self.sent[producer]:
-            receipt = sent.future.result(0)
-            assert sent.partition in (None, receipt.partition)
-            assert receipt.offset > last[receipt.partition]
-            last[receipt.partition] = receipt.offset
-            found.append((receipt.partition, receipt.offset, sent.value))
+        for producer in producers:
+            last = [-1] * PARTITIONS
+            for sent in self.sent[producer]:
+                receipt = sent.future.result(0)
+                assert sent.partition in (None, receipt.partition)
+                assert receipt.offset > last[receipt.partition]
+                last[receipt.partition] = receipt.offset
+                found.append((receipt.partition, receipt.offset, sent.value))
+            self.sent[producer].clear()
         for place in sorted(found):
             self.records.stored(*place)
-        self.sent[producer].clear()
 
     @rule(partition=st.integers(0, PARTITIONS - 1), share=st.sampled_from([0.2, 0.5, 1]))
     def delete_records(self, partition: int, share: float) -> None:

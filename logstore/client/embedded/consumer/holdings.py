@@ -65,8 +65,10 @@ class Holdings:
             if self.listener is not None:
                 self.listener.on_partitions_revoked(gone)
         finally:
-            self._fetcher.remove(gone)
-            self._going.difference_update(gone)
+            try:
+                self._fetcher.remove(gone)
+            finally:  # also where Ctrl-C comes in the middle: what is held still can be given up again
+                self._going.difference_update(gone)
 
     def lose(self) -> None:
         """All are others' already."""
