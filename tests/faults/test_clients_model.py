@@ -244,4 +244,4 @@ def test_producers_groups_and_a_queue_do_what_tables_say_with_a_crash_between_an
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_producers_groups_and_a_queue_do_so_through_many_longer_histories() -> None:
-    check_histories(examples=400, steps=60)
+    check_histories(examples=150, steps=60)
