@@ -83,11 +83,11 @@ class Consumer(ABC):
         (at the record, which stays the next one: seek past it), PollIntervalExceeded, ConcurrentUse, Closed.
         """
 
+    @abstractmethod
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Records without end, until ``wakeup`` or ``close``. A record counts as consumed when the next is asked for:
         neither an automatic commit nor ``commit()`` covers one that the loop's body has not finished, and ``position``
         is that record's own offset."""
-        raise NotImplementedError
 
     @abstractmethod
     def wakeup(self) -> None:
