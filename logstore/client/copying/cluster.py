@@ -51,7 +51,8 @@ _UNSYNCED_COUNT_MAX = 20_000
 _BATCH_SIZE = 256 << 10
 _REQUEST_SIZE_MAX = 1_000_000_000
 _SETTLING_S = 1.0
-# It holds with one request at a time, and while no record times out by itself.
+# It holds with one request at a time, while no record times out by itself, and once the broker knows the producer: of one
+# that it has never heard of it takes any sequence, also the one behind a batch that it has refused.
 _GAPLESS: dict[str, Any] = {"enable.gapless.guarantee": True}
 # Settings that a directory's topics have and a cluster's do not.
 _OURS_ONLY = frozenset({"consumed.groups", "unconsumed.retention.ms"})
@@ -185,6 +186,7 @@ class _Sender(Writer):
     def __init__(self, target: ClusterTarget, partition: TopicPartition, offset: int) -> None:
         self._target, self._partition = target, partition
         self._sent: list[Future[Receipt]] = []
+        self._is_known = False  # to the broker: see _GAPLESS
         self.offset = offset
         self.unsynced_size = 0
 
@@ -205,7 +207,7 @@ class _Sender(Writer):
                 place = f"{show(self._partition)}: the source's record at offset {record.offset}"
                 raise CopyRefused(place, str(error), "copy this topic to a directory, which can keep it") from None
             self._sent.append(sent)
-            if len(self._sent) >= _UNSYNCED_COUNT_MAX:
+            if not self._is_known or len(self._sent) >= _UNSYNCED_COUNT_MAX:
                 self._settle()
         self.unsynced_size += piece.size
 
@@ -225,6 +227,7 @@ class _Sender(Writer):
                 remedy = "stop it, delete the topic in the target, and copy anew"
                 raise CopyRefused(show(self._partition), reason, remedy)
             self.offset += 1
+            self._is_known = True
 
 
 class _PatientGroups:
