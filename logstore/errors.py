@@ -39,6 +39,7 @@ __all__ = [
     "InvalidTimestamp",
     "InvalidTopicName",
     "LogstoreError",
+    "MalformedMessage",
     "MemberIdRequired",
     "MissingExtra",
     "NoCommittedOffset",
@@ -313,6 +314,10 @@ class CorruptCheckpoint(CorruptData):
 
 class CorruptSnapshot(CorruptData):
     """A producer-state snapshot that cannot be read. It is rebuilt from the log."""
+
+
+class MalformedMessage(CorruptData):
+    """Bytes from the network that are no message of Kafka's protocol. ``position`` counts from the frame's start."""
 
 
 class OffsetGap(LogstoreError):

@@ -1,0 +1,1 @@
+"""Kafka's requests and responses, one file an API, declared with ``logstore.wire.schema``."""
