@@ -183,7 +183,7 @@ class BrokerConfig(Settings):
     socket_request_max_bytes: int = setting(104_857_600, "the largest request", low=1, high=INT_MAX)
     fetch_max_bytes: int = setting(57_671_680, "most bytes that a fetch is answered with", low=1024, high=INT_MAX)
     queued_max_request_bytes: int = setting(
-        536_870_912, "most bytes of requests in memory, of all connections together; -1 no limit (Kafka: none)", low=-1
+        268_435_456, "most bytes of requests in memory, of all connections together; -1 no limit (Kafka: none)", low=-1
     )
     max_connections: int = setting(INT_MAX, "most connections", low=1, high=INT_MAX)
     max_connections_per_ip: int = setting(INT_MAX, "most connections from one address", low=1, high=INT_MAX)
@@ -194,14 +194,14 @@ class BrokerConfig(Settings):
     num_io_threads: int = setting(8, "threads for what blocks: syncs, cold reads, topics", low=1, high=1_024)
     # ---- deadlines
     connections_max_idle_ms: int = setting(600_000, "a connection without a request for this long is closed", low=1)
-    first_request_timeout_ms: int = setting(
-        30_000, "a new connection without a whole request for this long is closed (not in Kafka)", low=1
+    request_read_timeout_ms: int = setting(
+        30_000, "a connection whose request is not whole this long after it began is closed (not in Kafka)", low=1
     )
-    request_receive_timeout_ms: int = setting(
-        60_000, "a connection whose request takes longer than this to arrive is closed (not in Kafka)", low=1
+    response_write_timeout_ms: int = setting(
+        30_000, "a connection whose client reads nothing of a response for this long is closed (not in Kafka)", low=1
     )
-    response_send_timeout_ms: int = setting(
-        60_000, "a connection whose client takes in nothing of a response for this long is closed (not in Kafka)", low=1
+    shutdown_timeout_ms: int = setting(
+        5_000, "how long the end waits for requests that are under way (not in Kafka)", low=0
     )
     # ---- what is told
     metrics_listener: str = setting("", "HOST:PORT of GET /metrics for Prometheus; none: no metrics (not in Kafka)")
