@@ -1,0 +1,39 @@
+"""Single settings are set, deleted, appended to or subtracted from; the others stay as they are."""
+
+from collections.abc import Sequence
+
+from logstore.wire.schema import Message, field, message, struct
+
+
+@struct
+class AlterableConfig:
+    name: str = field("string")
+    config_operation: int = field("int8")
+    value: str | None = field("string", nullable_since=0)
+
+
+@struct
+class AlterConfigsResource:
+    resource_type: int = field("int8")
+    resource_name: str = field("string")
+    configs: Sequence[AlterableConfig] = field([AlterableConfig])
+
+
+@message(api_key=44, versions=(0, 1), flexible_since=1)
+class IncrementalAlterConfigsRequest(Message):
+    resources: Sequence[AlterConfigsResource] = field([AlterConfigsResource])
+    validate_only: bool = field("bool")
+
+
+@struct
+class AlterConfigsResourceResponse:
+    error_code: int = field("int16")
+    error_message: str | None = field("string", nullable_since=0)
+    resource_type: int = field("int8")
+    resource_name: str = field("string")
+
+
+@message(api_key=44, versions=(0, 1), flexible_since=1)
+class IncrementalAlterConfigsResponse(Message):
+    throttle_time_ms: int = field("int32")
+    responses: Sequence[AlterConfigsResourceResponse] = field([AlterConfigsResourceResponse])
