@@ -20,15 +20,22 @@ Value = bool | int | float | str | tuple[str, ...]
 
 
 class Setting(NamedTuple):
-    """One row. ``low`` and ``high`` (inclusive) bound numbers; ``choices``, unless empty, are the words allowed."""
+    """One row. ``low`` and ``high`` (inclusive) bound numbers; ``choices``, unless empty, are the words allowed. A
+    default of None: it may be not set.
+
+    Of a server's setting that is the default of topics, ``topic_setting`` names theirs, and ``unit`` is how many of
+    that one's it counts in: 3,600,000 for hours of milliseconds.
+    """
 
     name: str
     type: str
-    default: Value
+    default: Value | None
     doc: str
     low: float
     high: float
     choices: tuple[str, ...]
+    topic_setting: str = ""
+    unit: int = 1
 
     @property
     def field(self) -> str:
@@ -128,7 +135,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for row in self.rows():
-            object.__setattr__(self, row.field, row.parse(getattr(self, row.field)))
+            value = getattr(self, row.field)
+            if value is not None or row.default is not None:
+                object.__setattr__(self, row.field, row.parse(value))
         self._check()
 
     def _check(self) -> None:
@@ -165,8 +174,8 @@ class Settings:
         return type(self)(**values)
 
     def items(self) -> list[tuple[str, str]]:
-        """Every setting and its value, as Kafka writes both."""
-        return [(row.name, as_text(getattr(self, row.field))) for row in self.rows()]
+        """Every setting that has a value, and that, as Kafka writes both."""
+        return [(row.name, as_text(value)) for row in self.rows() if (value := getattr(self, row.field)) is not None]
 
     def overrides(self) -> dict[str, str]:
         """Only what differs from the defaults, as Kafka writes it: what is stored. ``parse`` reads it back."""

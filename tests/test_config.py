@@ -12,12 +12,19 @@ from logstore.settings import LONG_MAX, Setting, Settings
 # Apache Kafka's documented defaults of the topic settings, as its DescribeConfigs prints them.
 KAFKA_TOPIC_DEFAULTS = {
     "cleanup.policy": "delete",
+    "compression.gzip.level": "-1",
+    "compression.lz4.level": "9",
     "compression.type": "producer",
+    "compression.zstd.level": "3",
     "delete.retention.ms": "86400000",
     "file.delete.delay.ms": "60000",
+    "follower.replication.throttled.replicas": "",
     "flush.messages": "9223372036854775807",
     "flush.ms": "9223372036854775807",
     "index.interval.bytes": "4096",
+    "leader.replication.throttled.replicas": "",
+    "local.retention.bytes": "-2",
+    "local.retention.ms": "-2",
     "max.compaction.lag.ms": "9223372036854775807",
     "max.message.bytes": "1048588",
     "message.timestamp.after.max.ms": "3600000",
@@ -25,12 +32,18 @@ KAFKA_TOPIC_DEFAULTS = {
     "message.timestamp.type": "CreateTime",
     "min.cleanable.dirty.ratio": "0.5",
     "min.compaction.lag.ms": "0",
+    "min.insync.replicas": "1",
     "preallocate": "false",
+    "remote.log.copy.disable": "false",
+    "remote.log.delete.on.disable": "false",
+    "remote.storage.enable": "false",
     "retention.bytes": "-1",
     "retention.ms": "604800000",
     "segment.bytes": "1073741824",
     "segment.index.bytes": "10485760",
+    "segment.jitter.ms": "0",
     "segment.ms": "604800000",
+    "unclean.leader.election.enable": "false",
 }
 NOT_IN_KAFKA = {"consumed.groups": "", "unconsumed.retention.ms": "-1"}
 
@@ -50,7 +63,8 @@ def test_every_row_is_documented_and_takes_its_own_default(config: type[Settings
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
         assert row.doc and row.name == row.field.replace("_", ".")
-        assert row.parse(row.default) == row.default == getattr(config(), row.field)
+        assert row.default == getattr(config(), row.field)
+        assert row.default is None or row.parse(row.default) == row.default
 
 
 @pytest.mark.parametrize(
@@ -126,6 +140,9 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, value: obj
     [
         ({"cleanup.policy": "consumed,delete", "consumed.groups": "a"}, "consumed stands alone"),
         ({"min.compaction.lag.ms": 2, "max.compaction.lag.ms": 1}, "must not be above max.compaction.lag.ms=1"),
+        ({"min.insync.replicas": 2}, "must be 1: there is one replica"),
+        ({"remote.storage.enable": "true"}, "must be false: there is no remote storage"),
+        ({"compression.gzip.level": "0"}, "must be 1 to 9, or -1"),
         ({"retention.ms": 1, "retention_ms": 1}, "is given twice, as retention.ms and as retention_ms"),
     ],
 )
@@ -140,7 +157,7 @@ def test_settings_that_do_not_go_together_are_refused(properties: dict[str, obje
     [
         ("retentoin.ms", "did you mean retention.ms?"),
         ("retention_bites", "did you mean retention.bytes?"),
-        ("segment.jitter.ms", "did you mean segment.ms?"),
+        ("segments.ms", "did you mean segment.ms?"),
         ("xyzzy", "the settings are segment.bytes, segment.ms, "),
         ("x" * 100_000, "the settings are segment.bytes, segment.ms, "),
     ],
@@ -200,6 +217,36 @@ def test_store_settings_are_parsed_like_topic_settings():
         StoreConfig.parse({"num.partition": 3})
 
 
+@pytest.mark.parametrize(
+    ("given", "retention_ms"),
+    [
+        ({}, 604_800_000),
+        ({"log.retention.hours": "24"}, 86_400_000),
+        ({"log.retention.minutes": "10", "log.retention.hours": "24"}, 600_000),
+        ({"log.retention.ms": "5", "log.retention.minutes": "10", "log.retention.hours": "24"}, 5),
+        ({"log.retention.ms": None, "log.retention.minutes": "10"}, 600_000),
+        ({"log.retention.hours": "-1"}, -1),
+        ({"log.retention.ms": "-1", "log.retention.hours": "24"}, -1),
+    ],
+)
+def test_of_several_names_for_what_topics_have_the_finest_counts(given: dict[str, object], retention_ms: int):
+    assert StoreConfig.parse(given).topic_config() == TopicConfig(retention_ms=retention_ms)
+
+
+def test_every_setting_of_topics_that_kafka_has_a_servers_name_for_has_it_here():
+    assert StoreConfig().topic_config() == TopicConfig()
+    without = {row.name for row in TopicConfig.rows()} - {row.topic_setting for row in StoreConfig.rows()}
+    assert without == NOT_IN_KAFKA.keys() | {
+        *("leader.replication.throttled.replicas", "follower.replication.throttled.replicas"),
+        *("remote.storage.enable", "remote.log.copy.disable", "remote.log.delete.on.disable"),
+    }
+
+
+def test_defaults_of_topics_that_do_not_go_together_are_refused():
+    with pytest.raises(InvalidSetting, match=r"must not be above max\.compaction\.lag\.ms=1"):
+        StoreConfig.parse({"log.cleaner.min.compaction.lag.ms": 2, "log.cleaner.max.compaction.lag.ms": 1})
+
+
 def values_of(row: Setting) -> st.SearchStrategy[object]:
     names = st.text("abc_-.é ", min_size=1).filter(lambda name: name == name.strip())
     return {
@@ -215,8 +262,11 @@ def values_of(row: Setting) -> st.SearchStrategy[object]:
 def test_what_is_stored_reads_back_as_the_same_config(properties: dict[str, object]):
     try:
         config = TopicConfig.parse(properties)
-    except InvalidSetting as error:  # each value is right: only two that do not go together can be wrong
-        assert error.name in ("cleanup.policy", "min.compaction.lag.ms")
+    except InvalidSetting as error:  # each value is one that Kafka takes: they do not go together, or not here
+        assert error.name in (
+            *("cleanup.policy", "min.compaction.lag.ms"),
+            *("min.insync.replicas", "remote.storage.enable", "compression.gzip.level"),
+        )
         return
     assert TopicConfig.parse(config.overrides()) == config
     assert TopicConfig.parse(dict(config.items())) == config
