@@ -1,84 +1,31 @@
 """A Kafka-format log that you can import: durable topics on disk, in any Python process.
 
-``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError. ``logstore.aio``, for asyncio,
-is imported when it is first asked for.
+``logstore.open("data")`` gives a Store; see the README. Every error is a LogstoreError. All names stand in ``api``;
+it is imported when the first of it is asked for, and so are ``logstore.aio``, for asyncio, and ``logstore.testing``.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from logstore.client.consumer import Consumer, ConsumerRecord, RebalanceListener
-from logstore.client.embedded.store import ReadOnlyStore, Store, open
-from logstore.client.kafka.connecting import connect
-from logstore.client.producer import Producer, Receipt
-from logstore.client.queue.dead_letters import DeadLetters
-from logstore.client.queue.looks import QueueStats
-from logstore.client.queue.messages import DeadLetter, Job, Message
-from logstore.client.queue.queue import Queue
-from logstore.client.queue.read_only import ReadOnlyQueue
-from logstore.client.queue.workers import Workers
-from logstore.config import ConsumerConfig, ProducerConfig, QueueConfig, StoreConfig, TopicConfig
-from logstore.errors import *  # noqa: F403
-from logstore.errors import __all__ as _errors
-from logstore.format.compression import Compression
-from logstore.format.filename import TopicPartition
-from logstore.format.record import Record
-from logstore.groups.requests import GroupDescription, MemberDescription, OffsetAndMetadata
-from logstore.storage.durability import Durability
-from logstore.storage.log_writer import Appended
-from logstore.storage.opening import OpeningProgress
-from logstore.storage.partition import PartitionLog
-from logstore.storage.read_only import ReadOnlyLog
-from logstore.storage.topics import TopicDescription
-
-__all__ = [
-    "Appended",
-    "Compression",
-    "Consumer",
-    "ConsumerConfig",
-    "ConsumerRecord",
-    "DeadLetter",
-    "DeadLetters",
-    "Durability",
-    "GroupDescription",
-    "Job",
-    "MemberDescription",
-    "Message",
-    "OffsetAndMetadata",
-    "OpeningProgress",
-    "PartitionLog",
-    "Producer",
-    "ProducerConfig",
-    "Queue",
-    "QueueConfig",
-    "QueueStats",
-    "ReadOnlyLog",
-    "ReadOnlyQueue",
-    "ReadOnlyStore",
-    "RebalanceListener",
-    "Receipt",
-    "Record",
-    "Store",
-    "StoreConfig",
-    "TopicConfig",
-    "TopicDescription",
-    "TopicPartition",
-    "Workers",
-    "aio",
-    "connect",
-    "open",
-    *_errors,
-]
+_MODULES = ("aio", "testing")
 
 if TYPE_CHECKING:
     from logstore import aio as aio
+    from logstore import testing as testing
+    from logstore.api import *  # noqa: F403
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "aio":
-            return importlib.import_module("logstore.aio")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _MODULES:
+            return importlib.import_module(f"logstore.{name}")
+        api = importlib.import_module("logstore.api")
+        if name == "__all__":
+            return [*api.__all__, *_MODULES]
+        if name not in api.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals().update({each: getattr(api, each) for each in api.__all__})
+        return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "aio"})
+    return sorted({*globals(), *importlib.import_module("logstore.api").__all__, *_MODULES})

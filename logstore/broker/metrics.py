@@ -84,5 +84,5 @@ class Metrics:
 
     def forget_topics(self, existing: set[str]) -> None:
         """Let go of the counts of topics that are no more."""
-        for topic in self.topics.keys() - existing:
+        for topic in set(list(self.topics)) - existing:  # a list at once: the loop may be adding one
             self.topics.pop(topic, None)
