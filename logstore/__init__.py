@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from logstore import aio as aio
     from logstore import testing as testing
     from logstore.api import *  # noqa: F403
+    from logstore.errors import *  # noqa: F403
 else:
 
     def __getattr__(name: str) -> Any:
