@@ -33,6 +33,7 @@ PARTITION_METADATA = "partition.metadata"
 TOPICS_DIR = "topics"
 SALVAGED_DIR = "salvaged"  # in a partition's directory: bytes that were taken out of its log
 BOOT_ID = ".boot-id"  # of the boot in which the directory was last opened, all of its logs
+PRODUCER_IDS = "producer-id-block"  # up to where a broker has taken ids for producers
 TOPIC_PROPERTIES = "topic.properties"
 
 DELETED = ".deleted"

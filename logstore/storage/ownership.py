@@ -67,15 +67,22 @@ def make_meta(path: Path) -> None:
     files.write_file(path / filename.META_PROPERTIES, encode_properties(meta))
 
 
-def is_ours(path: Path) -> bool:
-    """Whether the directory says that it is; False where it says nothing. Raises NotADataDir where it is another's."""
+def read_meta(path: Path) -> dict[str, str]:
+    """What the directory says of itself, such as its cluster.id; nothing where it says nothing. Raises NotADataDir."""
     data = files.read_file(path / filename.META_PROPERTIES)
     if data is None:
-        return False
+        return {}
     try:
-        meta = decode_properties(data)
+        return decode_properties(data)
     except CorruptCheckpoint as error:
         raise NotADataDir(str(path), f"its {filename.META_PROPERTIES} cannot be read: {error}") from None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the directory says that it is; False where it says nothing. Raises NotADataDir where it is another's."""
+    meta = read_meta(path)
+    if not meta and not files.exists(path / filename.META_PROPERTIES):
+        return False
     if _FORMAT_KEY not in meta:
         raise NotADataDir(str(path), "it is Apache Kafka's; read it with read_only, or with `logstore dump`")
     if meta[_FORMAT_KEY] != _FORMAT_VERSION:

@@ -1,0 +1,70 @@
+"""The broker: what handlers need, in one place. It has no sockets; ``server`` does.
+
+Owns the threads for what blocks. Everything else of it belongs to the event loop's thread, in which it is made.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from logstore.addresses import Address
+from logstore.broker.fetch_sessions import FetchSessions
+from logstore.broker.metrics import Metrics
+from logstore.broker.producer_ids import ProducerIds
+from logstore.broker.syncs import Syncs
+from logstore.config import BrokerConfig
+from logstore.groups.coordinator import GroupCoordinator
+from logstore.storage.ownership import read_meta
+from logstore.store import TopicStore
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class Broker:
+    """``store`` was opened for it, with ``keeps_members``, and is closed by who opened it, after ``close``."""
+
+    def __init__(self, store: TopicStore, config: BrokerConfig | None = None) -> None:
+        self.store = store
+        self.config = config or BrokerConfig()
+        meta = read_meta(store.path)
+        self.node_id = int(meta.get("node.id", "0")) if self.config.node_id < 0 else self.config.node_id
+        self.cluster_id = meta.get("cluster.id", "")
+        self.host, self.port = "", 0
+        self.be_reached_at(self.config.listener.address)
+        self.metrics = Metrics()
+        self.threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker")
+        self.syncs = Syncs(self.threads, self.metrics.flushed)
+        self.producer_ids = ProducerIds(store.path)
+        self.fetch_sessions = FetchSessions(self.config.max_incremental_fetch_session_cache_slots)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def be_reached_at(self, bound: Address) -> None:
+        """Take note of where the server listens: what clients are told of it, unless the settings say otherwise."""
+        address = self.config.advertised or bound
+        self.host = socket.getfqdn() if address.is_wildcard else address.host
+        self.port = address.port
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the broker runs in."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    @property
+    def groups(self) -> GroupCoordinator:
+        return self.store.groups
+
+    def run(
+        self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> "asyncio.Future[_Result]":
+        """Have a function that may block run in another thread: ``await broker.run(store.delete_topic, name)``."""
+        return self.loop.run_in_executor(self.threads, partial(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Let go of the threads, once what they are at is done."""
+        self.threads.shutdown()

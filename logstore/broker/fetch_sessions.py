@@ -1,0 +1,161 @@
+"""Fetch sessions (KIP-227): a consumer of many partitions says only what has changed, and is told only that.
+
+Owns the sessions of all connections, and which of them is let go for a new one. Nothing is kept anywhere else: a client
+whose session is gone is told so, and begins one anew. The event loop's thread calls this.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from logstore.storage.partition import PartitionLog
+from logstore.wire.error_codes import ErrorCode
+
+NO_SESSION = 0
+INITIAL_EPOCH = 0  # of a request that asks for a new session
+FINAL_EPOCH = -1  # of one that wants none, and ends the one that it names
+EVICTION_S = 120.0  # Kafka's: a session that was used within this time is not let go for another
+_ID_MAX = 2**31 - 1
+_EPOCH_MAX = 2**31 - 1
+
+# A partition as a client names it: with the topic's name, or from Fetch v13 on with its id.
+FetchKey = tuple[str | UUID, int]
+
+
+class FetchPartition:
+    """A partition that is fetched. What is in the last line was last told to the client; ``log`` is looked up on first
+    use, and anew where it was deleted."""
+
+    __slots__ = (
+        *("topic", "topic_id", "partition", "fetch_offset", "max_bytes", "current_leader_epoch"),
+        *("log", "high_watermark", "last_stable_offset", "log_start_offset", "has_error"),
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        topic_id: UUID | None,
+        partition: int,
+        fetch_offset: int,
+        max_bytes: int,
+        current_leader_epoch: int = -1,
+    ) -> None:
+        self.topic, self.topic_id, self.partition = topic, topic_id, partition
+        self.fetch_offset, self.max_bytes, self.current_leader_epoch = fetch_offset, max_bytes, current_leader_epoch
+        self.log: PartitionLog | None = None
+        self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
+        self.has_error = False
+
+    @property
+    def key(self) -> FetchKey:
+        return (self.topic if self.topic_id is None else self.topic_id, self.partition)
+
+    def update(self, other: "FetchPartition") -> None:
+        """Take over what the client asks for now."""
+        self.fetch_offset, self.max_bytes = other.fetch_offset, other.max_bytes
+        self.current_leader_epoch = other.current_leader_epoch
+
+
+class FetchSession:
+    """``partitions`` in the order in which they are read: those that had records go to the end."""
+
+    __slots__ = ("epoch", "id", "partitions", "used_s", "uses_topic_ids")
+
+    def __init__(self, session_id: int, partitions: dict[FetchKey, FetchPartition], uses_topic_ids: bool) -> None:
+        self.id = session_id
+        self.epoch = 1
+        self.partitions = partitions
+        self.uses_topic_ids = uses_topic_ids
+        self.used_s = 0.0
+
+    def change(self, changed: Iterable[FetchPartition], forgotten: Iterable[FetchKey]) -> None:
+        for partition in changed:
+            known = self.partitions.get(partition.key)
+            if known is None:
+                self.partitions[partition.key] = partition
+            else:
+                known.update(partition)
+        for key in forgotten:
+            self.partitions.pop(key, None)
+
+    def move_to_end(self, partition: FetchPartition) -> None:
+        """So that those behind it have their turn when there is more than fits one response."""
+        self.partitions[partition.key] = self.partitions.pop(partition.key)
+
+
+class FetchPlan(NamedTuple):
+    """What to fetch: all of ``partitions``. With ``is_incremental`` the client is told only of those that have changed;
+    ``session`` is None where there is none, and ``error`` says why nothing is fetched."""
+
+    partitions: Mapping[FetchKey, FetchPartition]
+    session: FetchSession | None = None
+    is_incremental: bool = False
+    error: ErrorCode = ErrorCode.NONE
+
+    @property
+    def session_id(self) -> int:
+        return NO_SESSION if self.session is None else self.session.id
+
+
+class FetchSessions:
+    """At most ``slots`` of them."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._sessions: dict[int, FetchSession] = {}  # those that were not used for longest first
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def plan(
+        self,
+        session_id: int,
+        epoch: int,
+        asked: dict[FetchKey, FetchPartition],
+        forgotten: Iterable[FetchKey],
+        now_s: float,
+        *,
+        uses_topic_ids: bool = False,
+    ) -> FetchPlan:
+        """What a request asks for. ``now_s`` is monotonic."""
+        if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
+            self._sessions.pop(session_id, None)
+            session = self._begin(asked, uses_topic_ids, now_s) if epoch == INITIAL_EPOCH and asked else None
+            return FetchPlan(asked, session)
+        found = self._sessions.get(session_id)
+        if found is None:
+            return FetchPlan({}, error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        if found.epoch != epoch:
+            return FetchPlan({}, error=ErrorCode.INVALID_FETCH_SESSION_EPOCH)
+        if found.uses_topic_ids != uses_topic_ids:
+            return FetchPlan({}, error=ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
+        if asked or forgotten:
+            found.change(asked.values(), forgotten)
+        if not found.partitions:
+            del self._sessions[session_id]
+            return FetchPlan({})
+        found.epoch = epoch + 1 if epoch < _EPOCH_MAX else 1
+        self._touch(found, now_s)
+        return FetchPlan(found.partitions, found, is_incremental=True)
+
+    def _begin(
+        self, partitions: dict[FetchKey, FetchPartition], uses_topic_ids: bool, now_s: float
+    ) -> FetchSession | None:
+        """None where there is no room: then all is well without a session."""
+        if len(self._sessions) >= self._slots:
+            oldest = next(iter(self._sessions.values()), None)
+            if oldest is None or now_s - oldest.used_s < EVICTION_S:
+                return None
+            del self._sessions[oldest.id]
+        session_id = NO_SESSION
+        while session_id == NO_SESSION or session_id in self._sessions:
+            session_id = secrets.randbelow(_ID_MAX) + 1
+        session = FetchSession(session_id, partitions, uses_topic_ids)
+        self._touch(session, now_s)
+        return session
+
+    def _touch(self, session: FetchSession, now_s: float) -> None:
+        session.used_s = now_s
+        self._sessions.pop(session.id, None)
+        self._sessions[session.id] = session
