@@ -101,6 +101,7 @@ def field(
     innermost = kind.element if isinstance(kind, ArrayOf) else kind
     is_known = innermost in FIXED_LETTERS or innermost in SIZED_TYPES or hasattr(innermost, "wire_fields")
     assert is_known, f"{innermost} is no type of the protocol"
+    assert tag is None or nullable_since is None or not hasattr(kind, "wire_fields"), "Kafka has no tagged null struct"
     if default is MISSING:
         default = () if isinstance(kind, ArrayOf) else ZEROS[kind] if isinstance(kind, str) else kind
     return _Declaration(kind, since, until, nullable_since, tag, tagged_since, default)
