@@ -11,7 +11,7 @@ from struct import calcsize
 from typing import Any
 
 from logstore.wire.fields import FIXED_LETTERS, ZERO_UUID, ArrayOf, Field, FieldType
-from logstore.wire.primitives import Packs
+from logstore.wire.primitives import Unpacks
 from logstore.wire.source import Source, size_min, tagged, untagged
 
 # Their values need no more than struct gives.
@@ -71,15 +71,18 @@ class Decoder(Source):
         count = self._size("count", "i")
         bytes_min = max(size_min(element, self.version, self.is_flexible), 1)
         with self._null_or(count, is_nullable, target):
-            self.line(f"budget -= {count}")
-            with self.block(f"if {count} < 0 or {count} * {bytes_min} > end - p or budget < 0:"):
-                self.line(f"raise bad_count({count}, p, end)")
-            if element in _PLAIN:
-                table = self.constant("unpacks", Packs(FIXED_LETTERS[str(element)], "unpack_from"))
-                self.line(f"{target} = {table}[{count}](view, p)")
-                self.line(f"p += {count} * {bytes_min}")
-            else:
-                self._loop(element, count, target)
+            with self.block(f"if {count}:"):
+                self.line(f"budget -= {count}")
+                with self.block(f"if {count} < 0 or {count} * {bytes_min} > end - p or budget < 0:"):
+                    self.line(f"raise bad_count({count}, p, end)")
+                if element in _PLAIN:
+                    table = self.constant("unpacks", Unpacks(FIXED_LETTERS[str(element)]))
+                    self.line(f"{target} = {table}[{count}](view, p)")
+                    self.line(f"p += {count} * {bytes_min}")
+                else:
+                    self._loop(element, count, target)
+            with self.block("else:"):
+                self.line(f"{target} = ()")
 
     def _loop(self, element: str | type, count: str, target: str) -> None:
         elements, item = self.fresh("elements"), self.fresh("item")

@@ -7,7 +7,7 @@ one ``struct`` call.
 from typing import Any
 
 from logstore.wire.fields import FIXED_LETTERS, ArrayOf, Field, FieldType
-from logstore.wire.primitives import VARINTS, Packs
+from logstore.wire.primitives import VARINTS, ArrayPacks
 from logstore.wire.source import Source, tagged, untagged
 
 _PLAIN = FIXED_LETTERS.keys() - {"uuid"}
@@ -95,11 +95,11 @@ class Encoder(Source):
             self._noted.append(("", value))
 
     def _array(self, element: str | type, value: str) -> None:
-        self._size(value, "i")
         if element in _PLAIN:
-            table = self.constant("packs", Packs(FIXED_LETTERS[str(element)], "pack"))
+            table = self.constant("packs", ArrayPacks(FIXED_LETTERS[str(element)], self.is_flexible))
             self._noted.append(("", f"{table}[len({value})](*{value})"))
             return
+        self._size(value, "i")
         self.flush()
         item = self.fresh("item")
         with self.block(f"for {item} in {value}:"):

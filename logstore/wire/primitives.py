@@ -13,7 +13,8 @@ before anything is made of it: a size or a count that the bytes left cannot hold
 and tags in all. So a message costs memory by its bytes, and never more than so many objects.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -25,7 +26,9 @@ from logstore.format.varint import encode_unsigned_varint
 ELEMENTS_MAX = 1 << 18
 VARINT_BYTES_MAX = 5
 VARINTS_CACHED = 1 << 14
-PACKS_CACHED = 64
+COUNTS_CACHED = 64
+
+INT32 = Struct(">i")
 
 
 class Varints(dict[int, bytes]):
@@ -41,17 +44,31 @@ class Varints(dict[int, bytes]):
 VARINTS = Varints()
 
 
-class Packs(dict[int, Any]):
-    """For arrays of one fixed-size type: ``pack`` or ``unpack_from`` by the count of elements."""
+class ArrayPacks(dict[int, Callable[..., bytes]]):
+    """For arrays of one fixed-size type: by the count of elements, what makes the array's bytes of them."""
 
-    def __init__(self, letter: str, method: str) -> None:
-        self._letter, self._method = letter, method
+    def __init__(self, letter: str, is_flexible: bool) -> None:
+        self._letter, self._is_flexible = letter, is_flexible
 
-    def __missing__(self, count: int) -> Any:
-        method = getattr(Struct(f">{count}{self._letter}"), self._method)
-        if count <= PACKS_CACHED:
-            self[count] = method
-        return method
+    def __missing__(self, count: int) -> Callable[..., bytes]:
+        head = VARINTS[count + 1] if self._is_flexible else INT32.pack(count)
+        pack = partial(Struct(f">{len(head)}s{count}{self._letter}").pack, head)
+        if count <= COUNTS_CACHED:
+            self[count] = pack
+        return pack
+
+
+class Unpacks(dict[int, Callable[[memoryview, int], tuple[Any, ...]]]):
+    """For arrays of one fixed-size type: ``unpack_from`` by the count of elements."""
+
+    def __init__(self, letter: str) -> None:
+        self._letter = letter
+
+    def __missing__(self, count: int) -> Callable[[memoryview, int], tuple[Any, ...]]:
+        unpack_from = Struct(f">{count}{self._letter}").unpack_from
+        if count <= COUNTS_CACHED:
+            self[count] = unpack_from
+        return unpack_from
 
 
 def long_varint(view: memoryview, first: int, position: int) -> tuple[int, int]:
