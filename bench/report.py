@@ -4,8 +4,8 @@
     python -m bench.report run.json [--plot ratios.png]
 
 or tools/bench, which does both. Every row is one contest: medians of rounds that were taken in turns, and logstore's
-divided by each of the others'. Where the unit is messages/s or MB/s, a ratio above 1 is good; where it is µs, ms or
-bytes, one below 1 is.
+divided by each of the others'. Where the unit is so many a second, a ratio above 1 is good; where it is µs, ms, bytes
+or MB, one below 1 is.
 """
 
 import argparse
@@ -29,6 +29,7 @@ TABLES = (
         ("Q", "P", "G"),
         ("lmdb", "sqlite", "queuelib", "litequeue", "persist-queue", "diskcache"),
     ),
+    Table("Broker", ("B",), ("Kafka",)),
 )
 
 

@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,15 +35,27 @@ log.initial.task.delay.ms=500
 class Broker:
     """One Kafka node that this process started, and ends by its own process id."""
 
-    def __init__(self, jars: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        jars: Path,
+        directory: Path,
+        *,
+        java_options: Sequence[str] = ("-Xmx512m", "-XX:TieredStopAtLevel=1"),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """``java_options``: without others it starts fast, and runs slower than it could; ``settings``: of the server,
+        beside or instead of those above."""
         self.data = directory / "data"
         self._directory = directory
         self._log = directory / "server.out"
         self._properties = directory / "server.properties"
-        self._java = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars.resolve()}/*"]
+        self._java = ["java", *java_options, "-cp", f"{jars.resolve()}/*"]
         self.port, controller_port = free_ports(2)
+        changed = "".join(
+            f"{name}={value}\n" for name, value in (settings or {}).items()
+        )  # of two lines the last counts
         self._properties.write_text(
-            SERVER_PROPERTIES.format(port=self.port, controller_port=controller_port, data=self.data)
+            SERVER_PROPERTIES.format(port=self.port, controller_port=controller_port, data=self.data) + changed
         )
         self.run("kafka.tools.StorageTool", "format", "-t", "bG9nc3RvcmUtZ29sZGVuMQ", "-c", str(self._properties))
 
@@ -63,6 +75,7 @@ class Broker:
             process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._properties)], stdout=log, stderr=log, cwd=self._directory
             )
+        self.pid = process.pid
         try:
             wait_for("Kafka", lambda: "Kafka Server started" in self._log.read_text() or process.poll() is not None, 60)
             if process.poll() is not None:
