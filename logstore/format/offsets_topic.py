@@ -38,6 +38,7 @@ OFFSET_COMMIT_KEY_VERSION = 1
 GROUP_METADATA_KEY_VERSION = 2
 VALUE_VERSION = 3  # what Kafka writes as long as no topic id is known; readers take 0 to 4
 VALUE_VERSION_MAX = 4
+EXPIRING_VALUE_VERSION = 1  # of a commit with a time of its own, which has no leader epoch then, as in Kafka
 
 _TOPIC_ID_TAG = 0
 

@@ -166,19 +166,24 @@ class Group(Lifecycle):
         new.update(request)
         self._let_join(new, reply)
         if self.state is STABLE and self.members.vote() == self.protocol and self._same_topics(old, new):
-            self._store(partial(self._replacement_stored, old, new))
+            self._store(partial(self._replacement_stored, old, new, request.knows_skip_assignment))
         else:
             self._rebalance(now_ms)  # also while completing: the leader's assignments would be for the old id
 
-    def _replacement_stored(self, old: Member, new: Member, error: LogstoreError | None, now_ms: int) -> None:
+    def _replacement_stored(
+        self, old: Member, new: Member, knows_skip_assignment: bool, error: LogstoreError | None, now_ms: int
+    ) -> None:
         reply = new.join_reply
         if reply is None or self.state is not STABLE:
             return  # it was answered, or waits for the rebalance that has begun since
         new.join_reply = None
         new.seen(now_ms)
         if error is None:
-            is_leader = new.member_id == self.members.leader
-            self._replies.append((reply, self._join_reply(new)._replace(skip_assignment=is_leader)))
+            told = self._join_reply(new)
+            if new.member_id == self.members.leader:
+                skips = {"skip_assignment": True} if knows_skip_assignment else {"leader": old.member_id, "members": ()}
+                told = told._replace(**skips)
+            self._replies.append((reply, told))
         else:
             self._replies.append((reply, error))
             self.members.put_in_place_of(new, old)

@@ -9,7 +9,9 @@ is lost, and an older record of the key, where there is one, counts again. Keys 
 of groups) are left alone.
 """
 
+import contextlib
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from logstore.format.batch import RecordBatch
 from logstore.format.control_record import control_type
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import (
+    EXPIRING_VALUE_VERSION,
+    VALUE_VERSION,
     GroupMetadataKey,
     GroupMetadataValue,
     OffsetCommitKey,
@@ -36,6 +40,7 @@ from logstore.groups.offsets import Commits
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
 from logstore.storage.log_view import LogView, ReadableLog
+from logstore.storage.partition import PartitionLog
 
 logger = logging.getLogger("logstore.groups")
 
@@ -73,7 +78,9 @@ def partition_of(group: str, partition_count: int) -> int:
 def commit_record(group: str, partition: TopicPartition, value: OffsetCommitValue | None) -> KeyAndValue:
     """``value`` None: a tombstone, as with ``metadata_record``. Raises InvalidRecord."""
     key = encode_key(OffsetCommitKey(group, *partition))
-    return key, None if value is None else encode_offset_commit(value)
+    if value is None:
+        return key, None
+    return key, encode_offset_commit(value, VALUE_VERSION if value.expire_timestamp < 0 else EXPIRING_VALUE_VERSION)
 
 
 def metadata_record(group: str, value: GroupMetadataValue | None) -> KeyAndValue:
@@ -86,6 +93,8 @@ class OffsetsLog:
 
     def __init__(self, data_dir: DataDir) -> None:
         self._data_dir = data_dir
+        self._making = threading.Lock()
+        self.is_made = False  # the topic is there, with all its partitions
 
     def exists(self) -> bool:
         try:
@@ -95,25 +104,27 @@ class OffsetsLog:
 
     def make(self) -> None:
         """Create the topic where there is none. Raises StorageFailure, DamagedTopic, Closed."""
-        if not self.exists():
-            try:
+        if self.exists() and self.is_made:
+            return
+        with self._making:
+            if not self.exists():
                 partition_count = self._data_dir.config.offsets_topic_num_partitions
-                self._data_dir.create_topic(OFFSETS_TOPIC, partition_count, OFFSETS_TOPIC_SETTINGS)
-            except TopicAlreadyExists:
-                pass
+                with contextlib.suppress(TopicAlreadyExists):
+                    self._data_dir.create_topic(OFFSETS_TOPIC, partition_count, OFFSETS_TOPIC_SETTINGS)
+            self.is_made = True
 
     def load(self) -> dict[str, StoredGroup]:
         """All groups by id; none where there is no topic. Raises StorageFailure, DamagedTopic, Closed."""
         if not self.exists():
             return {}
+        self.is_made = True
         count = self._data_dir.topic(OFFSETS_TOPIC).partitions
         return load(self._data_dir.log(OFFSETS_TOPIC, number) for number in range(count))
 
     def append(self, group: str, records: Sequence[KeyAndValue]) -> None:
         """Append one batch, as far as the page cache. Raises RecordTooLarge, StorageFailure, PartitionOffline, Closed,
         UnknownTopic; nothing was appended then."""
-        number = partition_of(group, self._data_dir.topic(OFFSETS_TOPIC).partitions)
-        self._data_dir.log(OFFSETS_TOPIC, number).append(
+        self.log_of(group).append(
             [value for _, value in records], keys=[key for key, _ in records], durability=Durability.OS
         )
 
@@ -121,8 +132,12 @@ class OffsetsLog:
         """Wait until what was appended of the group is on the disk; concurrent calls share a sync. Raises as
         ``append``."""
         if self.exists():
-            number = partition_of(group, self._data_dir.topic(OFFSETS_TOPIC).partitions)
-            self._data_dir.log(OFFSETS_TOPIC, number).flush()
+            self.log_of(group).flush()
+
+    def log_of(self, group: str) -> PartitionLog:
+        """Raises UnknownTopic, Closed, StorageFailure."""
+        number = partition_of(group, self._data_dir.topic(OFFSETS_TOPIC).partitions)
+        return self._data_dir.log(OFFSETS_TOPIC, number)
 
 
 # ------------------------------------------------------------------------------------------------------------- loading

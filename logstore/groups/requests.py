@@ -18,6 +18,7 @@ class JoinRequest(NamedTuple):
 
     ``member_id`` is empty on the first join. ``requires_known_member_id``: one that comes without an id is told one
     by MemberIdRequired, and joins again with it (KIP-394; JoinGroup v4 and later); else it is taken in at once.
+    ``knows_skip_assignment``: it understands that field of the reply (KIP-814; JoinGroup v9 and later).
     """
 
     group: str
@@ -31,6 +32,7 @@ class JoinRequest(NamedTuple):
     client_host: str = ""
     requires_known_member_id: bool = False
     reason: str = ""
+    knows_skip_assignment: bool = True
 
 
 class JoinedMember(NamedTuple):
@@ -41,7 +43,8 @@ class JoinedMember(NamedTuple):
 
 class JoinReply(NamedTuple):
     """``members`` is filled for the leader only, who hands out the partitions; ``skip_assignment``: it need not, since
-    a static leader came back and the group goes on as it was (KIP-814)."""
+    a static leader came back and the group goes on as it was (KIP-814). One that does not know the field is told that
+    its former self leads."""
 
     generation: int
     protocol_type: str

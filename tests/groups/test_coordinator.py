@@ -337,6 +337,37 @@ def test_offsets_of_topics_that_members_read_cannot_be_deleted(clocked: ClockedS
         clocked.groups.delete_offsets("connect", [P0])
 
 
+def test_of_the_offsets_to_delete_those_of_topics_that_are_read_stay_and_are_told(clocked: ClockedStore) -> None:
+    clocked.store.create_topic("other")
+    groups, other = clocked.groups, TopicPartition("other", 0)
+    groups.commit("g", {P0: OffsetAndMetadata(1), other: OffsetAndMetadata(2)})
+    member = Member(groups).enter()
+    refused = groups.delete_offsets_each("g", [other, P0, other])
+    assert {key: type(error) for key, error in refused.items()} == {P0: SubscribedToTopic}
+    assert set(groups.committed("g")) == {P0}
+    member.leave()
+    assert groups.delete_offsets_each("g", [P0]) == {}
+    with pytest.raises(UnknownGroup):
+        groups.delete_offsets_each("never heard of", [P0])
+
+
+def test_the_topic_of_the_groups_is_made_before_it_is_needed_and_once(tmp_path: Path) -> None:
+    clocked = ClockedStore(tmp_path / "data", offsets_topic_num_partitions=4)
+    assert not clocked.groups.is_ready
+    threads = [threading.Thread(target=clocked.groups.get_ready) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clocked.groups.is_ready and clocked.store.topic(OFFSETS_TOPIC).partitions == 4
+    log = clocked.groups.log_of("g")
+    Member(clocked.groups).enter()
+    assert log.log_end_offset == 1  # the metadata of the group
+    clocked.reopen()
+    assert clocked.groups.is_ready
+    clocked.close()
+
+
 def test_the_topic_of_the_offsets_is_neither_deleted_nor_given_other_partitions(store: logstore.Store) -> None:
     store.groups.commit("g", {P0: OffsetAndMetadata(1)})
     with pytest.raises(InvalidArgument, match="offsets of all groups"):

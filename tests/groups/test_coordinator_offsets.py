@@ -164,6 +164,18 @@ def test_offsets_of_a_group_without_members_expire_each_a_week_after_its_commit(
         clocked.reopen()
 
 
+def test_an_offset_that_was_committed_for_a_time_of_its_own_expires_then_also_when_opened_again(
+    clocked: ClockedStore,
+) -> None:
+    clocked.groups.commit_each("g", {P0: at(1)}, retention_ms=DAY_MS)
+    clocked.groups.commit_each("g", {P1: at(2)}, retention_ms=30 * DAY_MS)
+    clocked.reopen()
+    clocked.passes(DAY_MS)
+    assert set(clocked.groups.committed("g")) == {P1}
+    clocked.passes(29 * DAY_MS)
+    assert clocked.groups.committed("g") == {}
+
+
 def test_offsets_of_a_group_expire_a_week_after_its_last_member_left(clocked: ClockedStore) -> None:
     member = Member(clocked.groups).enter()
     clocked.groups.commit("g", {P0: at(1)}, **member.identity)

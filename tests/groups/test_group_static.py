@@ -39,6 +39,18 @@ def test_a_static_leader_that_comes_back_leads_and_need_not_assign() -> None:
     assert driver.state is STABLE
 
 
+def test_a_static_leader_that_knows_no_skipping_is_told_that_its_old_self_leads_so_that_it_does_not_assign() -> None:
+    driver = stable("s", "b", instances=("s",))
+    old_id = driver.ids["s"]
+    reply = driver.join("s", member_id="", knows_skip_assignment=False).answer
+    assert not reply.skip_assignment and reply.leader == old_id and reply.members == ()
+    assert driver.leader == "s" and driver.state is STABLE
+    assert driver.sync("s", {}).answer.assignment == old_id.encode()
+    again = driver.join("s", OTHER, knows_skip_assignment=False)
+    driver.join("b")
+    assert again.answer.leader == again.answer.member_id == driver.ids["s"] and len(again.answer.members) == 2
+
+
 def test_the_old_self_that_waits_for_its_join_is_told_that_it_is_fenced() -> None:
     driver = stable("a", "s", instances=("s",))
     old = driver.join("s", OTHER)
