@@ -1,0 +1,54 @@
+"""DescribeGroups: the members of groups, and what each has; a group that nobody knows is Dead, which is no error."""
+
+from logstore.broker.broker import Broker
+from logstore.broker.context import RequestContext
+from logstore.broker.group_calls import group_error_code
+from logstore.errors import InvalidGroupId, LogstoreError
+from logstore.groups.group import GroupState
+from logstore.groups.requests import GroupDescription
+from logstore.wire.messages.describe_groups import (
+    DescribedGroup,
+    DescribedGroupMember,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
+)
+
+# Without ACLs everyone may do all that can be done to a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
+_OPERATIONS_NOT_ASKED = -(1 << 31)
+
+
+def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
+    operations = _ALL_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
+    return DescribeGroupsResponse(groups=[_describe(broker, group, operations) for group in request.groups])
+
+
+def _describe(broker: Broker, group: str, operations: int) -> DescribedGroup:
+    try:
+        described = broker.groups.describe(group)
+    except InvalidGroupId:
+        return DescribedGroup(group_id=group, group_state=GroupState.DEAD.value, authorized_operations=operations)
+    except LogstoreError as error:
+        return DescribedGroup(error_code=group_error_code(error), group_id=group)
+    return DescribedGroup(
+        group_id=group,
+        group_state=described.state,
+        protocol_type=described.protocol_type,
+        protocol_data=described.protocol,
+        members=_members(described),
+        authorized_operations=operations,
+    )
+
+
+def _members(described: GroupDescription) -> list[DescribedGroupMember]:
+    return [
+        DescribedGroupMember(
+            member_id=member.member_id,
+            group_instance_id=member.instance_id,
+            client_id=member.client_id,
+            client_host=member.client_host,
+            member_metadata=member.subscription,
+            member_assignment=member.assignment,
+        )
+        for member in described.members
+    ]
