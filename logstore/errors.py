@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "BufferFull",
+    "CannotListen",
     "Closed",
     "ClusterFailure",
     "ConcurrentUse",
@@ -32,6 +33,7 @@ __all__ = [
     "IllegalGeneration",
     "InconsistentProtocol",
     "InvalidArgument",
+    "InvalidConfigFile",
     "InvalidGroupId",
     "InvalidRecord",
     "InvalidSessionTimeout",
@@ -106,6 +108,18 @@ class InvalidSetting(LogstoreError, ValueError):
     @property
     def message(self) -> str:
         return f"setting {self.name}={self.value!r}: {self.reason}"
+
+
+class InvalidConfigFile(LogstoreError, ValueError):
+    """A file of settings that cannot be taken: ``line`` from 1; 0 where it is not known."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path, self.line, self.reason = path, line, reason
+
+    @property
+    def message(self) -> str:
+        return f"{self.path}, line {self.line}: {self.reason}" if self.line else f"{self.path}: {self.reason}"
 
 
 class InvalidArgument(LogstoreError, ValueError):
@@ -707,6 +721,18 @@ class ClusterFailure(LogstoreError):
     @property
     def message(self) -> str:
         return f"{self.what}: {self.code}: {self.reason}"
+
+
+class CannotListen(LogstoreError):
+    """A server's address cannot be had."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    @property
+    def message(self) -> str:
+        return f"cannot listen on {self.address}: {self.reason}"
 
 
 class CopyRefused(LogstoreError):
