@@ -31,6 +31,7 @@ _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _MAY_NOT_WRITE = {errno.EROFS, errno.EPERM, errno.EACCES}
 _ON_LINUX = sys.platform == "linux"
+_READS_WITHOUT_WAITING = hasattr(os, "RWF_NOWAIT")
 
 
 def failure(path: str | Path, operation: str, error: OSError) -> StorageFailure:
@@ -103,6 +104,21 @@ class File:
         except OSError as error:
             raise failure(self.path, "read", error) from None
         return b"".join(pieces)
+
+    def read_cached(self, position: int, size: int) -> bytes | bytearray | None:
+        """As ``read_at``, where that needs no disk: None where some of it is not in memory, or beyond the end."""
+        if not _READS_WITHOUT_WAITING:
+            return self.read_at(position, size)
+        data = bytearray(size)
+        try:
+            count = os.preadv(self.fd, [data], position, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # a file system that cannot tell
+                return self.read_at(position, size)
+            raise failure(self.path, "read", error) from None
+        return data if count == size else None
 
     def write_at(self, position: int, data: Buffer) -> None:
         """All of ``data``. On an error some of it may be in the file: cut back to where it was."""
