@@ -3,8 +3,7 @@
 Pure facts: ``schema`` makes them from declarations, ``compiler`` makes code from them.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 ZERO_UUID = UUID(int=0)
@@ -33,16 +32,14 @@ ZEROS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class ArrayOf:
+class ArrayOf(NamedTuple):
     element: str | type
 
 
 FieldType = str | type | ArrayOf
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """``until`` is the last version that has it. A tagged field is an ordinary one before ``tagged_since``."""
 
     name: str

@@ -13,19 +13,18 @@
 
     MetadataRequest.decode(MetadataRequest(topics=None).encode(12), 12)
 
-The classes are slotted dataclasses in which every field has a default. ``compiler`` turns each (message, version), when
-first used, into one function that decodes and one that encodes: nothing is looked up field by field at run time.
+The classes have slots, and constructors in which every field has a default. ``compiler`` turns each (message, version),
+when first used, into one function that decodes and one that encodes: nothing is looked up field by field at run time.
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass
-from dataclasses import field as dataclass_field
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 from logstore.errors import InvalidArgument
 from logstore.format.record import Buffer
 from logstore.wire import compiler
 from logstore.wire.fields import FIXED_LETTERS, SIZED_TYPES, ZEROS, ArrayOf, Field, FieldType
+from logstore.wire.structs import slotted
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -73,8 +72,7 @@ class Message:
             raise InvalidArgument("version", version, f"{cls.__name__} has versions {first} to {last}")
 
 
-@dataclass(frozen=True)
-class _Declaration:
+class _Declaration(NamedTuple):
     type: FieldType
     since: int
     until: int | None
@@ -92,7 +90,7 @@ def field(
     nullable_since: int | None = None,
     tag: int | None = None,
     tagged_since: int | None = None,
-    default: Any = MISSING,
+    default: Any = ...,
 ) -> Any:
     """A field in the versions ``since`` to ``until``, where it stands or, from ``tagged_since`` (else ``since``) on, as
     tag ``tag``. Types: bool, int8, int16, int32, int64, uint16, uint32, float64, string, bytes, records, uuid, a
@@ -102,7 +100,7 @@ def field(
     is_known = innermost in FIXED_LETTERS or innermost in SIZED_TYPES or hasattr(innermost, "wire_fields")
     assert is_known, f"{innermost} is no type of the protocol"
     assert tag is None or nullable_since is None or not hasattr(kind, "wire_fields"), "Kafka has no tagged null struct"
-    if default is MISSING:
+    if default is ...:
         default = () if isinstance(kind, ArrayOf) else ZEROS[kind] if isinstance(kind, str) else kind
     return _Declaration(kind, since, until, nullable_since, tag, tagged_since, default)
 
@@ -110,17 +108,9 @@ def field(
 # Without ``field_specifiers``: to a type checker every field then has a default, as it has.
 @dataclass_transform()
 def struct(declared: _Class) -> _Class:
-    """Part of a message: a slotted dataclass of fields."""
-    fields = []
-    for name, declaration in list(vars(declared).items()):
-        if isinstance(declaration, _Declaration):
-            fields.append(Field(name, **vars(declaration)))
-            is_struct = isinstance(declaration.default, type)
-            default = {"default_factory" if is_struct else "default": declaration.default}
-            setattr(declared, name, dataclass_field(**default))
-    finished: Any = dataclass(slots=True)(declared)
-    finished.wire_fields = tuple(fields)
-    return finished  # type: ignore[no-any-return]
+    """Part of a message: its annotations say to type checkers what its fields say to the codec."""
+    fields = [Field(name, *value) for name, value in vars(declared).items() if isinstance(value, _Declaration)]
+    return slotted(declared, tuple(fields))  # type: ignore[return-value]
 
 
 @dataclass_transform()
