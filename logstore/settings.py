@@ -23,8 +23,8 @@ class Setting(NamedTuple):
     """One row. ``low`` and ``high`` (inclusive) bound numbers; ``choices``, unless empty, are the words allowed. A
     default of None: it may be not set.
 
-    Of a server's setting that is the default of topics, ``topic_setting`` names theirs, and ``unit`` is how many of
-    that one's it counts in: 3,600,000 for hours of milliseconds.
+    ``is_dynamic``: a server's setting that may be changed while it runs. Of one that is the default of topics,
+    ``topic_setting`` names theirs, and ``unit`` is what it counts in: 3,600,000 for hours of milliseconds.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
     low: float
     high: float
     choices: tuple[str, ...]
+    is_dynamic: bool = False
     topic_setting: str = ""
     unit: int = 1
 
@@ -122,11 +123,23 @@ _PARSERS: dict[str, Callable[[object], Value | None]] = {
 _TYPE_NAMES: dict[type, str] = {int: "int", float: "float", bool: "bool", str: "string", tuple: "list"}
 
 
-def setting(default: Value, doc: str, *, low: float = 0, high: float = LONG_MAX, choices: tuple[str, ...] = ()) -> Any:
+def setting(
+    default: Value,
+    doc: str,
+    *,
+    low: float = 0,
+    high: float = LONG_MAX,
+    choices: tuple[str, ...] = (),
+    is_dynamic: bool = False,
+) -> Any:
     """A dataclass field that carries the rest of its row."""
-    kind = _TYPE_NAMES[type(default)]
-    row = {"type": kind, "default": default, "doc": doc, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=row)
+    row = Setting("", _TYPE_NAMES[type(default)], default, doc, low, high, choices, is_dynamic)
+    return setting_like(row)
+
+
+def setting_like(row: Setting) -> Any:
+    """A dataclass field that carries all of ``row`` but its name, which is the field's."""
+    return field(default=row.default, metadata={"row": row})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -164,14 +177,17 @@ class Settings:
         the default. Raises InvalidSetting, which says what would have been right.
         """
         values = {row.field: getattr(self, row.field) for row in self.rows()}
-        changed: set[str] = set()
-        for name, value in changes.items():
-            row = self._find(name, value)
-            if row.field in changed:
-                raise InvalidSetting(name, value, f"is given twice, as {row.name} and as {row.field}; drop one")
-            changed.add(row.field)
+        for row, value in self._by_row(changes).items():
             values[row.field] = row.default if value is None else value
         return type(self)(**values)
+
+    @classmethod
+    def texts(cls, changes: Mapping[str, object]) -> dict[str, str | None]:
+        """Changes, as ``replace`` takes them, by Kafka's names and as it writes the values. Raises InvalidSetting."""
+        return {
+            row.name: None if value is None else as_text(row.parse(value))
+            for row, value in cls._by_row(changes).items()
+        }
 
     def items(self) -> list[tuple[str, str]]:
         """Every setting that has a value, and that, as Kafka writes both."""
@@ -180,6 +196,21 @@ class Settings:
     def overrides(self) -> dict[str, str]:
         """Only what differs from the defaults, as Kafka writes it: what is stored. ``parse`` reads it back."""
         return {row.name: as_text(value) for row in self.rows() if (value := getattr(self, row.field)) != row.default}
+
+    @classmethod
+    def row(cls, name: str) -> Setting:
+        """Raises InvalidSetting."""
+        return cls._find(name, None)
+
+    @classmethod
+    def _by_row(cls, changes: Mapping[str, object]) -> dict[Setting, object]:
+        by_row: dict[Setting, object] = {}
+        for name, value in changes.items():
+            row = cls._find(name, value)
+            if row in by_row:
+                raise InvalidSetting(name, value, f"is given twice, as {row.name} and as {row.field}; drop one")
+            by_row[row] = value
+        return by_row
 
     @classmethod
     def _find(cls, name: str, value: object) -> Setting:
@@ -198,6 +229,6 @@ _ROWS: dict[type[Settings], dict[str, Setting]] = {}
 def _rows(config: type[Settings]) -> dict[str, Setting]:
     """The rows of ``config`` by name, collected from its fields once."""
     if config not in _ROWS:
-        rows = (Setting(name=f.name.replace("_", "."), **f.metadata) for f in fields(config))
+        rows = (f.metadata["row"]._replace(name=f.name.replace("_", ".")) for f in fields(config))
         _ROWS[config] = {row.name: row for row in rows}
     return _ROWS[config]

@@ -33,6 +33,7 @@ from logstore.storage.offset_checkpoints import read_offsets
 from logstore.storage.partition import PartitionLog
 from logstore.storage.read_only import ReadOnlyLog
 from logstore.storage.recovery import SegmentDamage
+from logstore.storage.server_settings import Scope, ServerSettings
 from logstore.storage.topics import TopicDescription, Topics, topic_of_directories
 
 logger = logging.getLogger("logstore.groups")
@@ -103,6 +104,19 @@ class TopicStore(_Closing):
         except LogstoreError as error:
             logger.warning("%s: offsets of topic %s, which is no more, are still there: %s", self.path, topic, error)
 
+    @property
+    def settings(self) -> ServerSettings:
+        """What the directory was opened with, and what was changed since. For a look: ``alter_settings`` changes."""
+        return self._data_dir.settings
+
+    def alter_settings(
+        self, changes: Mapping[str, object], scope: Scope = Scope.ALL_BROKERS, *, validate_only: bool = False
+    ) -> None:
+        """Change settings of the directory that may be changed while it is open, at once and for good: what topics have
+        that set nothing themselves, and a few more. None takes an earlier change back. Raises InvalidSetting,
+        StorageFailure."""
+        self._data_dir.alter_settings(scope, changes, validate_only=validate_only)
+
     def create_topic(self, name: str, partitions: int | None = None, **settings: object) -> TopicDescription:
         """Make a topic; ``settings`` as in ``retention_ms=60_000``, or ``**{"retention.ms": "60000"}``.
 
@@ -112,8 +126,19 @@ class TopicStore(_Closing):
         self._forget_if_unknown(name)  # those of an earlier topic: a crash may have come between its end and theirs
         return self._data_dir.create_topic(name, partitions, settings)
 
+    def planned_topic(
+        self, name: str, partitions: int | None = None, settings: Mapping[str, object] | None = None
+    ) -> TopicDescription:
+        """What ``create_topic`` would make. Raises as it does."""
+        return self._data_dir.create_topic(name, partitions, settings, validate_only=True)
+
     def alter_topic(
-        self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
+        self,
+        name: str,
+        settings: Mapping[str, object] | None = None,
+        partitions: int | None = None,
+        *,
+        validate_only: bool = False,
     ) -> TopicDescription:
         """Change settings (None stands for the default) or add partitions. Raises as ``create_topic``, UnknownTopic,
         DamagedTopic."""
@@ -121,7 +146,7 @@ class TopicStore(_Closing):
             raise InvalidArgument(
                 "partitions", partitions, f"the groups in {name} would be looked for in the wrong ones"
             )
-        return self._data_dir.alter_topic(name, settings, partitions)
+        return self._data_dir.alter_topic(name, settings, partitions, validate_only=validate_only)
 
     def delete_topic(self, name: str) -> None:
         """Remove a topic, all its records, and what groups have committed of it. Raises UnknownTopic, DamagedTopic."""
@@ -168,11 +193,12 @@ class ReadOnlyTopicStore(_Closing):
     """A data directory to look at: a live one of another process, a copy, or Apache Kafka's own."""
 
     def __init__(self, path: Path, config: StoreConfig | None = None) -> None:
-        """``config``: only ``max_open_files`` matters here."""
+        """``config``: what topics have that set nothing themselves, and ``max_open_files``, matter here."""
         if not files.is_dir(path):
             raise NotADataDir(str(path), "it is a file" if files.exists(path) else "there is no such directory")
         self.path = path
-        self._caches = caches_for(config or StoreConfig())
+        self._config = config or StoreConfig()
+        self._caches = caches_for(self._config)
         self._logs: dict[tuple[str, int], ReadOnlyLog] = {}
         self._closed: Closed | None = None
         self._damaged: dict[str, DamagedTopic] = {}
@@ -182,7 +208,7 @@ class ReadOnlyTopicStore(_Closing):
     def _load(self) -> dict[str, TopicDescription]:
         if self._closed is not None:
             raise self._closed
-        registry = Topics(self.path)
+        registry = Topics(self.path, ServerSettings(self.path, self._config).config.topic_config())
         topics = registry.load()
         self._damaged = registry.damaged
         return topics if topics or self._damaged else topic_of_directories(self.path)

@@ -140,8 +140,6 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, value: obj
     [
         ({"cleanup.policy": "consumed,delete", "consumed.groups": "a"}, "consumed stands alone"),
         ({"min.compaction.lag.ms": 2, "max.compaction.lag.ms": 1}, "must not be above max.compaction.lag.ms=1"),
-        ({"min.insync.replicas": 2}, "must be 1: there is one replica"),
-        ({"remote.storage.enable": "true"}, "must be false: there is no remote storage"),
         ({"compression.gzip.level": "0"}, "must be 1 to 9, or -1"),
         ({"retention.ms": 1, "retention_ms": 1}, "is given twice, as retention.ms and as retention_ms"),
     ],
@@ -242,6 +240,25 @@ def test_every_setting_of_topics_that_kafka_has_a_servers_name_for_has_it_here()
     }
 
 
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({"min.insync.replicas": 2}, "must be 1: there is one replica"),
+        ({"remote.storage.enable": "true"}, "must be false: there is no remote storage"),
+    ],
+)
+def test_what_takes_more_than_one_machine_is_a_setting_of_clusters(properties: dict[str, object], reason: str):
+    config = TopicConfig.parse(properties)
+    with pytest.raises(InvalidSetting) as raised:
+        config.check_for_one_node()
+    assert raised.value.reason.startswith(reason)
+
+
+def test_a_server_cannot_have_more_replicas_than_machines_by_default():
+    with pytest.raises(InvalidSetting, match="must be 1: there is one replica"):
+        StoreConfig.parse({"min.insync.replicas": 2})
+
+
 def test_defaults_of_topics_that_do_not_go_together_are_refused():
     with pytest.raises(InvalidSetting, match=r"must not be above max\.compaction\.lag\.ms=1"):
         StoreConfig.parse({"log.cleaner.min.compaction.lag.ms": 2, "log.cleaner.max.compaction.lag.ms": 1})
@@ -262,11 +279,8 @@ def values_of(row: Setting) -> st.SearchStrategy[object]:
 def test_what_is_stored_reads_back_as_the_same_config(properties: dict[str, object]):
     try:
         config = TopicConfig.parse(properties)
-    except InvalidSetting as error:  # each value is one that Kafka takes: they do not go together, or not here
-        assert error.name in (
-            *("cleanup.policy", "min.compaction.lag.ms"),
-            *("min.insync.replicas", "remote.storage.enable", "compression.gzip.level"),
-        )
+    except InvalidSetting as error:  # each value is one that Kafka takes: they do not go together
+        assert error.name in ("cleanup.policy", "min.compaction.lag.ms", "compression.gzip.level")
         return
     assert TopicConfig.parse(config.overrides()) == config
     assert TopicConfig.parse(dict(config.items())) == config

@@ -73,9 +73,7 @@ def list_topics(as_json: bool, data: Path) -> None:
 
 @topic.command()
 @click.argument("name")
-@click.option(
-    "--all", "show_all", is_flag=True, help="Show every setting, not only those that differ from the default."
-)
+@click.option("--all", "show_all", is_flag=True, help="Show every setting, not only those that the topic sets itself.")
 @json_option("The topic, its settings and its partitions as one JSON object.")
 @data_option
 def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
@@ -88,7 +86,7 @@ def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
     with open_store(data, read_only=True) as store:
         found = store.topic(name)
         partitions = [_partition(store, name, number) for number in range(found.partitions)]
-    settings = dict(found.config.items()) if show_all else found.config.overrides()
+    settings = dict(found.config.items() if show_all else found.overrides)
     if as_json:
         emit_json({**_as_json(found), "settings": settings, "partition_list": partitions})
         return
@@ -176,9 +174,9 @@ def _say(found: TopicDescription, text: str, as_json: bool) -> None:
 
 
 def _as_json(found: TopicDescription) -> dict[str, Any]:
-    settings = found.config.overrides()
+    settings = dict(found.overrides)
     return {"topic": found.name, "id": str(found.topic_id), "partitions": found.partitions, "settings": settings}
 
 
 def _overrides(found: TopicDescription) -> str:
-    return ", ".join(f"{name}={value}" for name, value in found.config.overrides().items()) or "defaults"
+    return ", ".join(f"{name}={value}" for name, value in found.overrides.items()) or "defaults"

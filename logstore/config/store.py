@@ -1,29 +1,30 @@
 """The settings of a data directory, and what its topics have by default."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from logstore.config.topic import TopicConfig
-from logstore.settings import INT_MAX, Settings, setting
+from logstore.settings import INT_MAX, Settings, setting, setting_like
 
 
 def _topic_default(topic_setting: str, *, unit: int = 1, is_set: bool = True) -> Any:
     """The row of a server's setting that is what topics have by default. ``is_set``: it has a value when none is
     given, the topics' own default; of several for one setting the last has."""
-    row = next(row for row in TopicConfig.rows() if row.name == topic_setting)
+    row = TopicConfig.row(topic_setting)
     default = row.default if is_set else None
     if unit > 1 and isinstance(default, int):
         default //= unit
     units = {1: "", 60_000: ", in minutes", 3_600_000: ", in hours"}[unit]
-    metadata = row._asdict() | {
-        "default": default,
-        "doc": f"{topic_setting} of topics that set none{units}: {row.doc}",
-        "high": row.high if unit == 1 else int(row.high) // unit,
-        "topic_setting": topic_setting,
-        "unit": unit,
-    }
-    del metadata["name"]
-    return field(default=default, metadata=metadata)
+    return setting_like(
+        row._replace(
+            default=default,
+            doc=f"{topic_setting} of topics that set none{units}: {row.doc}",
+            high=row.high if unit == 1 else int(row.high) // unit,
+            is_dynamic=unit == 1,
+            topic_setting=topic_setting,
+            unit=unit,
+        )
+    )
 
 
 _MINUTES, _HOURS = 60_000, 3_600_000
@@ -42,10 +43,13 @@ class StoreConfig(Settings):
     )
     log_cleaner_backoff_ms: int = setting(15_000, "how long compaction rests when there is nothing to compact", low=1)
     log_cleaner_dedupe_buffer_size: int = setting(
-        134_217_728, "bytes for the map from keys to offsets, which bounds what one compaction covers", low=1024
+        134_217_728,
+        "bytes for the map from keys to offsets, which bounds what one compaction covers",
+        low=1024,
+        is_dynamic=True,
     )
     producer_id_expiration_ms: int = setting(
-        86_400_000, "how long an idle idempotent producer is remembered", low=1, high=INT_MAX
+        86_400_000, "how long an idle idempotent producer is remembered", low=1, high=INT_MAX, is_dynamic=True
     )
     num_recovery_threads_per_data_dir: int = setting(
         2, "threads that recover partitions after a crash", low=1, high=1024
@@ -119,4 +123,4 @@ class StoreConfig(Settings):
         return TopicConfig.parse(given)
 
     def _check(self) -> None:
-        self.topic_config()
+        self.topic_config().check_for_one_node()

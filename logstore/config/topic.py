@@ -139,11 +139,25 @@ class TopicConfig(Settings):
                 self.min_compaction_lag_ms,
                 f"must not be above max.compaction.lag.ms={self.max_compaction_lag_ms}",
             )
+        if self.compression_gzip_level == 0:
+            raise InvalidSetting("compression.gzip.level", 0, "must be 1 to 9, or -1 for gzip's own")
+
+    def check_for_one_node(self) -> None:
+        """Raises InvalidSetting for what takes more than this machine: it would be promised, and not done."""
         if self.min_insync_replicas > 1:
             raise InvalidSetting(
                 "min.insync.replicas", self.min_insync_replicas, "must be 1: there is one replica of each partition"
             )
         if self.remote_storage_enable:
             raise InvalidSetting("remote.storage.enable", True, "must be false: there is no remote storage")
-        if self.compression_gzip_level == 0:
-            raise InvalidSetting("compression.gzip.level", 0, "must be 1 to 9, or -1 for gzip's own")
+
+
+OF_CLUSTERS = frozenset(
+    {
+        *("min.insync.replicas", "unclean.leader.election.enable"),
+        *("leader.replication.throttled.replicas", "follower.replication.throttled.replicas"),
+        *("remote.storage.enable", "remote.log.copy.disable", "remote.log.delete.on.disable"),
+        *("local.retention.ms", "local.retention.bytes"),
+    }
+)
+"""Settings that say how many machines keep a topic: nothing on one goes by them."""

@@ -35,6 +35,7 @@ SALVAGED_DIR = "salvaged"  # in a partition's directory: bytes that were taken o
 BOOT_ID = ".boot-id"  # of the boot in which the directory was last opened, all of its logs
 PRODUCER_IDS = "producer-id-block"  # up to where a broker has taken ids for producers
 TOPIC_PROPERTIES = "topic.properties"
+SERVER_PROPERTIES = "server.properties"  # settings of the server that were changed while it ran
 
 DELETED = ".deleted"
 CLEANED = ".cleaned"

@@ -49,15 +49,16 @@ def restamp(batch: RecordBatch, append_time_ms: int) -> RecordBatch:
     )
 
 
-def recompress(batch: RecordBatch, compression: Compression) -> RecordBatch:
-    """The batch with its records compressed as asked; itself where they are. Raises CorruptBatch, RecordTooLarge."""
+def recompress(batch: RecordBatch, compression: Compression, level: int | None = None) -> RecordBatch:
+    """The batch with its records compressed as asked; itself where they are, at whatever level. Raises CorruptBatch,
+    RecordTooLarge."""
     header = batch.header
     if header.compression is compression:
         return batch
     return RecordBatch.at(
         reassemble(
             header,
-            compress(compression, batch.body()),
+            compress(compression, batch.body(), level),
             attributes=header.attributes & ~COMPRESSION_MASK | compression,
             base_timestamp=header.base_timestamp,
             max_timestamp=header.max_timestamp,

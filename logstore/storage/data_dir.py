@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from logstore.config import StoreConfig, TopicConfig
+from logstore.config import StoreConfig
 from logstore.errors import (
     Closed,
     DiskFull,
@@ -43,7 +43,8 @@ from logstore.storage.ownership import is_ours, make_meta, prepare, take_lock
 from logstore.storage.partition import PartitionLog
 from logstore.storage.recovery import SegmentDamage
 from logstore.storage.retention import RetentionClock
-from logstore.storage.topics import TopicDescription, Topics, remove_partition_dir
+from logstore.storage.server_settings import Scope, ServerSettings
+from logstore.storage.topics import TopicDescription, Topics, remove_partition_dir, with_defaults
 from logstore.storage.upkeep import Upkeep, monotonic_ms
 
 logger = logging.getLogger("logstore.storage")
@@ -65,7 +66,6 @@ class DataDir:
         """``committed_offsets`` gives, by group, what has been committed of a partition; ``on_progress`` is told how
         far the opening is, in this thread."""
         self.path = path
-        self.config = config or StoreConfig()
         self.now_ms = now_ms
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
@@ -78,6 +78,7 @@ class DataDir:
         prepare(path, create)
         self._lock_file = take_lock(path)
         try:
+            self.settings = ServerSettings(path, config or StoreConfig())
             self._open(on_progress)
         except BaseException:
             self._lock_file.close()
@@ -89,7 +90,7 @@ class DataDir:
     def _open(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
         if not is_ours(self.path):
             make_meta(self.path)
-        self._registry = Topics(self.path)
+        self._registry = Topics(self.path, self.config.topic_config())
         self._caches = caches_for(self.config)
         # Deleted directories: since when, for how long they stay, and where they are.
         self._going = [(0, 0, directory) for directory in self._registry.finish_interrupted()]
@@ -173,6 +174,34 @@ class DataDir:
             save_recovery_point=self.checkpoints.save,
         )
 
+    # ---------------------------------------------------------------------------------------------------- settings
+
+    @property
+    def config(self) -> StoreConfig:
+        """The settings in effect."""
+        return self.settings.config
+
+    def alter_settings(self, scope: Scope, changes: Mapping[str, object], *, validate_only: bool = False) -> None:
+        """Change settings of the server, at once and for good; None takes an earlier change back. What is the default
+        of topics counts for all that do not set it themselves.
+
+        Raises InvalidSetting, also for one that only a new start changes, StorageFailure.
+        """
+        _check_settings(changes)
+        with self._lock:
+            self.check_open()
+            changed, config = self.settings.planned(scope, changes)
+            defaults = config.topic_config()
+            topics = {name: with_defaults(topic, defaults) for name, topic in self._topics.items()}
+            if validate_only:
+                return
+            self.settings.store(changed, config)
+            self._registry.defaults, self._topics = defaults, topics
+            for (name, _), log in self._logs.items():
+                log.config = topics[name].config
+        for name in topics:
+            self._tell_of_topic(name)
+
     # ------------------------------------------------------------------------------------------------------ topics
 
     def topics(self) -> list[TopicDescription]:
@@ -190,27 +219,42 @@ class DataDir:
             raise UnknownTopic(name) from None
 
     def create_topic(
-        self, name: str, partitions: int | None = None, settings: Mapping[str, object] | None = None
+        self,
+        name: str,
+        partitions: int | None = None,
+        settings: Mapping[str, object] | None = None,
+        *,
+        validate_only: bool = False,
     ) -> TopicDescription:
-        """Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure."""
+        """``validate_only``: the topic as it would be.
+
+        Raises InvalidTopicName, InvalidArgument, InvalidSetting, TopicAlreadyExists, StorageFailure.
+        """
         with self._lock:
             self.check_open()
             count = self.config.num_partitions if partitions is None else partitions
-            config = TopicConfig.parse(settings or {})
-            self._registry.check_new(name, count)
+            topic = self._registry.planned(name, count, settings or {})
             if name in self._topics or name in self._registry.damaged:
                 raise TopicAlreadyExists(name)
+            if validate_only:
+                return topic
             self.checkpoints.forget(name)
-            topic = self._registry.create(name, count, config)
+            self._registry.create(topic)
             self._topics[name] = topic
             self._open_partitions(topic)
         self._tell_of_topic(name)
         return topic
 
     def alter_topic(
-        self, name: str, settings: Mapping[str, object] | None = None, partitions: int | None = None
+        self,
+        name: str,
+        settings: Mapping[str, object] | None = None,
+        partitions: int | None = None,
+        *,
+        validate_only: bool = False,
     ) -> TopicDescription:
-        """Change settings (None: back to the default) or add partitions, at once and for good.
+        """Change settings (None: back to the default) or add partitions, at once and for good; ``validate_only``: the
+        topic as it would be.
 
         Raises UnknownTopic, DamagedTopic, InvalidSetting, InvalidArgument, StorageFailure.
         """
@@ -218,7 +262,10 @@ class DataDir:
         with self._lock:
             self.check_open()
             before = self.topic(name)
-            topic = self._registry.alter(before, settings or {}, partitions)
+            topic = self._registry.planned_change(before, settings or {}, partitions)
+            if validate_only:
+                return topic
+            self._registry.alter(before, topic)
             self._topics[name] = topic
             for (log_topic, _), log in self._logs.items():
                 if log_topic == name:

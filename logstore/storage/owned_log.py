@@ -246,13 +246,18 @@ class OwnedLog(ReadableLog):
         self._save_state()
 
     def roll_if_old(self, now_ms: int) -> None:
-        """Roll a segment that is older than ``segment.ms``: a topic without appends must roll too, and one that is
-        compacted so that its records can be, since the active segment never is."""
+        """Roll a segment that is older than ``segment.ms``, or will be within its share of ``segment.jitter.ms``: a
+        topic without appends must roll too, and one that is compacted so that its records can be, since the active
+        segment never is."""
         config = self.config
-        age_max_ms = min(config.segment_ms, config.max_compaction_lag_ms) if config.compacts else config.segment_ms
         with self._lock:
             if self._offline is not None or not self._segments.active.size:
                 return
+            age_max_ms = config.segment_ms
+            if config.segment_jitter_ms:
+                age_max_ms -= retention.jitter_ms(config, f"{self.name}/{self._segments.active.base_offset}")
+            if config.compacts:
+                age_max_ms = min(age_max_ms, config.max_compaction_lag_ms)
             if retention.should_roll_by_age(self._segments.active_since_ms(), now_ms, age_max_ms):
                 self.roll()
 

@@ -30,6 +30,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from logstore.config import TopicConfig
+from logstore.format.checksum import crc32c
 
 NOTHING_COMMITTED: Mapping[str, int] = {}
 
@@ -138,6 +139,13 @@ def should_roll_by_age(created_ms: int, now_ms: int, segment_ms: int) -> bool:
     creation this far in the future is of a clock set back since, and rolls as well: what follows dates the segment.
     """
     return abs(now_ms - created_ms) > segment_ms
+
+
+def jitter_ms(config: TopicConfig, segment: str) -> int:
+    """How long before segment.ms a segment is rolled: from 0 up to segment.jitter.ms, the same at each call, and
+    another for each segment, so that those of many partitions that began together do not all end together."""
+    share = crc32c(segment.encode()) / (1 << 32)
+    return int(min(config.segment_jitter_ms, config.segment_ms) * share)
 
 
 class RetentionClock:

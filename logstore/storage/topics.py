@@ -10,37 +10,41 @@ may have 249 characters, which leaves a file's name no room for an ending.)
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from logstore.config import StoreConfig, TopicConfig
-from logstore.errors import CorruptCheckpoint, DamagedTopic, InvalidArgument, LogstoreError
+from logstore.errors import CorruptCheckpoint, DamagedTopic, InvalidArgument, InvalidSetting, LogstoreError
 from logstore.format import checkpoint, filename
 from logstore.format.properties import decode_properties, encode_properties
 from logstore.storage import files
 
 logger = logging.getLogger("logstore.storage")
 
-PARTITIONS_MAX = int(next(row.high for row in StoreConfig.rows() if row.name == "num.partitions"))  # of a topic
+PARTITIONS_MAX = int(StoreConfig.row("num.partitions").high)  # of a topic
 _TOPIC_ID = "topic.id"
 _PARTITIONS = "partitions"
 
 
 class TopicDescription(NamedTuple):
-    """A topic: ``partitions`` is their count."""
+    """A topic: ``partitions`` is their count, ``config`` what is in effect, ``overrides`` what the topic sets itself,
+    as Kafka writes it."""
 
     name: str
     topic_id: UUID
     partitions: int
     config: TopicConfig
+    overrides: Mapping[str, str] = MappingProxyType({})
 
 
 class Topics:
-    """The topic files of ``data_dir``. Not thread-safe: its owner is. ``damaged``: why topics, by name, could not be
-    read when they were last loaded."""
+    """The topic files of ``data_dir``; ``defaults`` is what topics have that set nothing themselves. Not thread-safe:
+    its owner is. ``damaged``: why topics, by name, could not be read when they were last loaded."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, defaults: TopicConfig | None = None) -> None:
         self._data_dir = data_dir
+        self.defaults = defaults or TopicConfig()
         self._dir = data_dir / filename.TOPICS_DIR
         self.damaged: dict[str, DamagedTopic] = {}
 
@@ -48,7 +52,7 @@ class Topics:
 
     def load(self) -> dict[str, TopicDescription]:
         """All topics by name. Nothing is guessed about one whose file cannot be read: it is among the ``damaged``, and
-        whatever is its stays as it is."""
+        whatever is its stays as it is. Raises InvalidSetting where a topic's settings do not go with the defaults."""
         self.damaged = {}
         topics: dict[str, TopicDescription] = {}
         for name in files.dir_names(self._dir) if files.exists(self._dir) else ():
@@ -72,10 +76,11 @@ class Topics:
             partitions = int(properties.pop(_PARTITIONS))
             topic_id = UUID(properties.pop(_TOPIC_ID))
             _check_partitions(partitions)
-            return TopicDescription(name, topic_id, partitions, TopicConfig.parse(properties))
+            TopicConfig.parse(properties)
         except (LogstoreError, ValueError, KeyError) as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
             raise DamagedTopic(str(path), reason) from None
+        return _described(name, topic_id, partitions, properties, self.defaults)
 
     def _path(self, name: str) -> Path:
         return self._dir / name / filename.TOPIC_PROPERTIES
@@ -85,37 +90,39 @@ class Topics:
 
     # ---------------------------------------------------------------------------------------------------- changing
 
-    def check_new(self, name: str, partitions: int) -> None:
-        """Whether there can be such a topic. Raises InvalidTopicName, InvalidArgument."""
+    def planned(self, name: str, partitions: int, settings: Mapping[str, object]) -> TopicDescription:
+        """A topic as it would be made. Raises InvalidTopicName, InvalidArgument, InvalidSetting."""
+        overrides = {name: text for name, text in TopicConfig.texts(settings).items() if text is not None}
         filename.check_topic_name(name)
         _check_partitions(partitions)
+        return _described(name, uuid4(), partitions, overrides, self.defaults)
 
-    def create(self, name: str, partitions: int, config: TopicConfig) -> TopicDescription:
-        """Make a topic, which its caller knows to be new, and its empty partitions. Raises as ``check_new`` does,
+    def create(self, topic: TopicDescription) -> None:
+        """Make a topic that was ``planned``, which its caller knows to be new, and its empty partitions. Raises
         StorageFailure; it may be called again then."""
-        self.check_new(name, partitions)
-        self.finish_delete(name)  # of an earlier topic of this name, where that failed half-way
-        topic = TopicDescription(name, uuid4(), partitions, config)
+        self.finish_delete(topic.name)  # of an earlier topic of this name, where that failed half-way
         self._make_partitions(topic, 0)
         self._write(topic)
-        return topic
 
-    def alter(
+    def planned_change(
         self, topic: TopicDescription, settings: Mapping[str, object], partitions: int | None = None
     ) -> TopicDescription:
-        """Change settings (None: back to the default) or add partitions. Raises InvalidSetting, InvalidArgument."""
-        config = topic.config.replace(settings)
-        altered = topic._replace(config=config)
+        """A topic as it would be with these settings (None: back to the default) and partitions. Raises InvalidSetting,
+        InvalidArgument."""
         if partitions is not None:
             _check_partitions(partitions)
             if partitions < topic.partitions:
                 raise InvalidArgument(
                     "partitions", partitions, f"topic {topic.name!r} has {topic.partitions}; they can only become more"
                 )
-            altered = altered._replace(partitions=partitions)
-            self._make_partitions(altered, topic.partitions)
+        changed = {**topic.overrides, **TopicConfig.texts(settings)}
+        overrides = {name: text for name, text in changed.items() if text is not None}
+        return _described(topic.name, topic.topic_id, partitions or topic.partitions, overrides, self.defaults)
+
+    def alter(self, topic: TopicDescription, altered: TopicDescription) -> None:
+        """Make a topic what was planned. Raises StorageFailure."""
+        self._make_partitions(altered, topic.partitions)
         self._write(altered)
-        return altered
 
     def begin_delete(self, name: str) -> None:
         """Take a topic away: from here on it is gone, even where ``finish_delete`` fails."""
@@ -163,7 +170,7 @@ class Topics:
         for directory in (self._dir, self._path(topic.name).parent):
             files.make_dir(directory)
             files.sync_dir(directory.parent)  # one that was there already too: the sync may have failed
-        properties = {_TOPIC_ID: str(topic.topic_id), _PARTITIONS: str(topic.partitions), **topic.config.overrides()}
+        properties = {_TOPIC_ID: str(topic.topic_id), _PARTITIONS: str(topic.partitions), **topic.overrides}
         files.write_file(self._path(topic.name), encode_properties(properties))
 
     # --------------------------------------------------------------------------------------------------- after a crash
@@ -199,6 +206,22 @@ class Topics:
             else:
                 logger.warning("%s is no topic's, and not an empty partition: it is left as it is", directory)
         return going
+
+
+def with_defaults(topic: TopicDescription, defaults: TopicConfig) -> TopicDescription:
+    """The topic where these are what topics have that set nothing themselves. Raises InvalidSetting."""
+    try:
+        config = defaults.replace(topic.overrides)
+        config.check_for_one_node()
+    except InvalidSetting as error:
+        raise InvalidSetting(error.name, error.value, f"{error.reason} (topic {topic.name!r})") from None
+    return topic._replace(config=config)
+
+
+def _described(
+    name: str, topic_id: UUID, partitions: int, overrides: Mapping[str, str], defaults: TopicConfig
+) -> TopicDescription:
+    return with_defaults(TopicDescription(name, topic_id, partitions, defaults, overrides), defaults)
 
 
 def _own_partition(name: str) -> tuple[str, int] | None:

@@ -28,7 +28,7 @@ class TopicState(NamedTuple):
 
     @classmethod
     def of(cls, topic: TopicDescription) -> "TopicState":
-        return cls(topic.partitions, topic.config.overrides())
+        return cls(topic.partitions, dict(topic.overrides))
 
 
 # ------------------------------------------------------------------------------------------------ what a journal says

@@ -15,6 +15,7 @@ from logstore.client.copying.notes import Notes, Pair
 from logstore.client.copying.offsets import Carried, carry_over, find_committed
 from logstore.client.copying.planning import Choice, Job, choose_topics, plan
 from logstore.config import TopicConfig
+from logstore.config.topic import OF_CLUSTERS
 from logstore.errors import CopyRefused, CorruptBatch, DamagedLog, InvalidRecord
 from logstore.format.filename import TopicPartition
 
@@ -67,7 +68,7 @@ class Copier:
 
     def _create(self, choice: Choice) -> None:
         topic = choice.source
-        overrides = topic.config.overrides()
+        overrides = {name: value for name, value in topic.config.overrides().items() if name not in OF_CLUSTERS}
         for name in _NOT_COPIED:
             if (value := overrides.pop(name, None)) is not None:
                 self._tell(f"{topic.name}: {name}={value} is left out, so that the records keep their times")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as LibPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, OffsetSpec, ResourceType
 
 from logstore.client.kafka.errors import Facts, refused_setting, translated
 from logstore.client.kafka.settings import Properties
@@ -175,17 +175,23 @@ class Admin:
 
     def settings(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """All settings of each topic, as Kafka writes them. Raises UnknownTopic."""
+        return {
+            name: {entry.name: entry.value for entry in entries} for name, entries in self.config_entries(names).items()
+        }
+
+    def config_entries(self, names: Iterable[str]) -> dict[str, list[ConfigEntry]]:
+        """All settings of each topic that have a value, and where it comes from. Raises UnknownTopic."""
         resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in names}
         if not resources:
             return {}
         what, asked = "look up settings of topics", list(resources.values())
         futures = self.asking(what, lambda: self.client.describe_configs(asked, request_timeout=self.timeout_s))
         return {
-            name: {
-                entry.name: entry.value
+            name: [
+                entry
                 for entry in self.result(futures[resource], what, Facts(topic=name)).values()
                 if entry.value is not None
-            }
+            ]
             for name, resource in resources.items()
         }
 

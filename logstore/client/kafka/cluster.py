@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConfigSource,
     NewPartitions,
     NewTopic,
     ResourceType,
@@ -238,9 +239,17 @@ class Cluster:
 
     def _described(self, names: list[str]) -> list[TopicDescription]:
         found = self._admin.describe(names)
-        settings = self._admin.settings(names)
+        entries = self._admin.config_entries(names)
         return [
-            TopicDescription(name, _uuid(found[name]), len(found[name].partitions), _config(settings[name]))
+            TopicDescription(
+                *(name, _uuid(found[name]), len(found[name].partitions)),
+                _config({entry.name: entry.value for entry in entries[name]}),
+                {
+                    entry.name: entry.value
+                    for entry in entries[name]
+                    if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+                },
+            )
             for name in names
         ]
 
