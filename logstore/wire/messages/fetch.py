@@ -22,6 +22,7 @@ class FetchPartition:
     log_start_offset: int = field("int64", since=5, default=-1)
     partition_max_bytes: int = field("int32")
     replica_directory_id: UUID = field("uuid", since=17, tag=0)
+    high_watermark: int = field("int64", since=18, tag=1, default=0x7FFFFFFFFFFFFFFF)
 
 
 @struct
@@ -38,7 +39,7 @@ class ForgottenTopic:
     partitions: Sequence[int] = field(["int32"], since=7)
 
 
-@message(api_key=1, versions=(4, 17), flexible_since=12)
+@message(api_key=1, versions=(4, 18), flexible_since=12)
 class FetchRequest(Message):
     cluster_id: str | None = field("string", since=12, nullable_since=12, tag=0, default=None)
     replica_id: int = field("int32", until=14, default=-1)
@@ -108,7 +109,7 @@ class NodeEndpoint:
     rack: str | None = field("string", since=16, nullable_since=16, default=None)
 
 
-@message(api_key=1, versions=(4, 17), flexible_since=12)
+@message(api_key=1, versions=(4, 18), flexible_since=12)
 class FetchResponse(Message):
     throttle_time_ms: int = field("int32", since=1)
     error_code: int = field("int16", since=7)
