@@ -4,9 +4,9 @@
 
 A FrameReader owns the memory of one connection's input and nothing else: who has the socket reads into ``buffer()`` and
 says by ``received(count)`` how much came. Small frames share a buffer and are handed out as views of it; it starts
-small, since most of thousands of connections are idle, and grows with what comes. A frame that would not fit gets a buffer of
-its own, which doubles as its bytes arrive and ends at exactly its size: a peer that only announces a large frame does
-not cost one. A size that is zero, negative or over the limit is refused before that.
+small, since most of thousands of connections are idle, and grows with what comes. A frame that would not fit gets a
+buffer of its own, which doubles as its bytes arrive and ends at exactly its size: a peer that only announces a large
+frame does not cost one. A size that is zero, negative or over the limit is refused before that.
 """
 
 from struct import Struct
