@@ -84,5 +84,6 @@ class Metrics:
 
     def forget_topics(self, existing: set[str]) -> None:
         """Let go of the counts of topics that are no more."""
-        for topic in set(list(self.topics)) - existing:  # a list at once: the loop may be adding one
+        gone = [topic for topic in list(self.topics) if topic not in existing]  # a list at once: one may be added
+        for topic in gone:
             self.topics.pop(topic, None)

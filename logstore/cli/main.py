@@ -26,6 +26,7 @@ _COMMANDS = {
     "consume": ("consume", "consume", "Print a topic's records."),
     "group": ("group", "group", "List and describe consumer groups, see their lag, reset their offsets."),
     "queue": ("queue", "queue", "Put messages into durable queues, get them, see what is in them."),
+    "serve": ("serve", "serve", "Serve the data directory to Kafka clients, as a broker."),
     "copy": ("copy", "copy", "Copy topics between directories and Kafka clusters, with their groups' offsets."),
     "dump": ("dump", "dump", "Show what is in log, index, snapshot and checkpoint files."),
     "verify": ("verify", "verify", "Check every batch, record, index entry and checkpoint."),

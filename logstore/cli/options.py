@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from logstore.cli.text import show_size
-from logstore.client.embedded.store import Store
-from logstore.client.embedded.store import open as open_store
 from logstore.errors import InvalidArgument, NotADataDir
-from logstore.storage.opening import OpeningProgress
+
+if TYPE_CHECKING:
+    from logstore.client.embedded.store import Store
+    from logstore.storage.opening import OpeningProgress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_STEP_SIZE = 1 << 20
@@ -71,9 +71,11 @@ def emit_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def open_to_write(data: Path, *, create: bool = True) -> Store:
+def open_to_write(data: Path, *, create: bool = True) -> "Store":
     """The store; where opening it takes long, as it may after a crash, and stderr is a terminal, a line there says how
     far it is."""
+    from logstore.client.embedded.store import open as open_store
+
     if not sys.stderr.isatty():
         return open_store(data, create=create)
     from rich.console import Console
@@ -81,7 +83,7 @@ def open_to_write(data: Path, *, create: bool = True) -> Store:
 
     status = Console(stderr=True).status("")
 
-    def show(progress: OpeningProgress) -> None:
+    def show(progress: "OpeningProgress") -> None:
         if progress.elapsed_s >= _OPENING_IS_SLOW_S:
             status.update(Text(f"opening {data}: {show_progress(progress)}"))
             status.start()
@@ -92,8 +94,10 @@ def open_to_write(data: Path, *, create: bool = True) -> Store:
         status.stop()
 
 
-def show_progress(progress: OpeningProgress) -> str:
+def show_progress(progress: "OpeningProgress") -> str:
     """As in ``3 of 16 partitions, 1.2 GiB of 4.0 GiB checked``."""
+    from logstore.cli.text import show_size
+
     text = f"{progress.opened_count:,} of {progress.partition_count:,} partitions"
     if progress.unchecked_size:
         text += f", {show_size(progress.checked_size)} of {show_size(progress.unchecked_size)} checked"
