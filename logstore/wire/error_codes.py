@@ -180,6 +180,7 @@ CODES: Mapping[type[BaseException], ErrorCode] = MappingProxyType(
         errors.StorageFailure: ErrorCode.KAFKA_STORAGE_ERROR,
         errors.PartitionOffline: ErrorCode.KAFKA_STORAGE_ERROR,
         errors.Closed: ErrorCode.KAFKA_STORAGE_ERROR,
+        errors.TimedOut: ErrorCode.REQUEST_TIMED_OUT,
         # Groups.
         errors.InvalidGroupId: ErrorCode.INVALID_GROUP_ID,
         errors.UnknownGroup: ErrorCode.GROUP_ID_NOT_FOUND,
@@ -194,7 +195,6 @@ CODES: Mapping[type[BaseException], ErrorCode] = MappingProxyType(
         errors.InvalidSessionTimeout: ErrorCode.INVALID_SESSION_TIMEOUT,
         errors.GroupFull: ErrorCode.GROUP_MAX_SIZE_REACHED,
         errors.OffsetMetadataTooLarge: ErrorCode.OFFSET_METADATA_TOO_LARGE,
-        errors.TimedOut: ErrorCode.REQUEST_TIMED_OUT,
     }
 )
 

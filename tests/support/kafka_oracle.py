@@ -89,6 +89,7 @@ class Dump:
 
 class KafkaOracle:
     def __init__(self, jars: Path) -> None:
+        self.jars = jars
         self._java = [
             "java",
             "-XX:TieredStopAtLevel=1",
