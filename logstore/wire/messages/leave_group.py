@@ -1,6 +1,4 @@
-"""Members leave their group, so that it need not wait for their sessions to end. From version 3 on several at a
-time.
-"""
+"""Members leave their group, which need not wait for their sessions to end then. From version 3 on several at once."""
 
 from collections.abc import Sequence
 

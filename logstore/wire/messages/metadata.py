@@ -1,6 +1,4 @@
-"""Where everything is: the brokers, and for topics their ids, partitions and leaders. The first thing that a
-client asks.
-"""
+"""Where everything is: the brokers, and for topics their ids, partitions and leaders. Every client asks this first."""
 
 from collections.abc import Sequence
 from uuid import UUID
