@@ -389,6 +389,13 @@ def boot_id() -> str | None:
     return None
 
 
+def disk_space(path: Path) -> tuple[int, int]:
+    """Of the file system that ``path`` is on: its bytes, and those that this process may still write."""
+    with _named(path, "look at the disk of"):
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+
 def open_file_limit() -> int:
     """How many descriptors this process may hold."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

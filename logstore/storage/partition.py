@@ -8,6 +8,7 @@ what was gone.
 from collections.abc import Mapping, Sequence
 
 from logstore.errors import ForkedProcess, OffsetOutOfRange
+from logstore.format.producer_snapshot import ProducerSnapshotEntry
 from logstore.settings import LONG_MAX
 from logstore.storage import retention
 from logstore.storage.arguments import as_integer
@@ -87,6 +88,11 @@ class PartitionLog(LogWriter):
         with self._lock:
             last_offsets = {entry.producer_id: entry.last_offset for entry in self.producers.snapshot_entries()}
             return last_offsets, self.producers.first_unstable_offset()
+
+    def producer_entries(self) -> list[ProducerSnapshotEntry]:
+        """What is known of each producer."""
+        with self._lock:
+            return self.producers.snapshot_entries()
 
     def unlink_retired(self, *, at_once: bool = False) -> None:
         """Unlink the files of retired segments that have waited for ``file.delete.delay.ms``."""

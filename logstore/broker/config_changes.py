@@ -1,0 +1,96 @@
+"""Changing the settings of topics and brokers for the two APIs that do: what they share.
+
+A change of a broker's settings that its data directory owns is stored there, and is in effect at once; whatever else is
+set where the broker is started.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from logstore.broker.broker import Broker
+from logstore.broker.config_resources import ResourceType, scope_of, topic_of, unsupported
+from logstore.broker.refusal import Refusal, Refused, outcome, repeated
+from logstore.broker.topic_arguments import check_names
+from logstore.config import BrokerConfig, StoreConfig, TopicConfig
+from logstore.errors import InvalidSetting
+from logstore.settings import Settings
+from logstore.wire.error_codes import ErrorCode
+
+
+class AlterableConfig(Protocol):
+    name: str
+    value: str | None
+
+
+_Config = TypeVar("_Config", bound=AlterableConfig)
+
+
+class Current(NamedTuple):
+    """A resource before the change: the kind of its settings, those that it sets itself, and those in effect."""
+
+    kind: type[Settings]
+    own: Mapping[str, str]
+    config: Settings
+
+
+Plan = Callable[[Current], Mapping[str, str | None]]
+
+
+def alter(broker: Broker, resource_type: int, name: str, plan: Plan, validate_only: bool) -> None:
+    """Change what ``plan`` says; None takes an own setting away. Raises Refused, LogstoreError."""
+    match resource_type:
+        case ResourceType.TOPIC:
+            topic = topic_of(broker, name)
+            changes = plan(Current(TopicConfig, topic.overrides, topic.config))
+            check_names(TopicConfig, changes)
+            broker.store.alter_topic(name, changes, validate_only=validate_only)
+        case ResourceType.BROKER:
+            scope, settings = scope_of(broker, name), broker.store.settings
+            try:
+                changes = plan(Current(StoreConfig, settings.changed[scope], settings.config))
+                _check_server_names(changes)
+                broker.store.alter_settings(changes, scope, validate_only=validate_only)
+            except InvalidSetting as error:  # Kafka's code for them, whatever is wrong
+                raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from None
+        case other:
+            raise unsupported(other)
+
+
+def _check_server_names(names: Iterable[str]) -> None:
+    own = {row.name for row in BrokerConfig.rows()}
+    for name in names:
+        if name in own:
+            message = "does not change while the server runs: set it in the server's own configuration and restart"
+            raise InvalidSetting(name, None, message)
+    check_names(StoreConfig, names)
+
+
+def check_configs(configs: Sequence[AlterableConfig]) -> None:
+    """Raises Refused."""
+    if repeated(config.name for config in configs):
+        raise Refused(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
+
+
+class Resource(Protocol):
+    resource_type: int
+    resource_name: str
+
+
+_Resource = TypeVar("_Resource", bound=Resource)
+
+
+def alter_all(
+    resources: Sequence[_Resource], alter_one: Callable[[_Resource], None]
+) -> list[tuple[_Resource, Refusal]]:
+    """Each resource, and what became of it."""
+    duplicates = repeated((resource.resource_type, resource.resource_name) for resource in resources)
+
+    def alter_unless_repeated(resource: _Resource) -> None:
+        if (resource.resource_type, resource.resource_name) in duplicates:
+            raise Refused(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+        alter_one(resource)
+
+    return [
+        (resource, outcome("altering settings", partial(alter_unless_repeated, resource))) for resource in resources
+    ]
