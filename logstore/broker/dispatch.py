@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from logstore.broker import handlers
 from logstore.broker.context import RequestContext
-from logstore.errors import LogstoreError, MalformedMessage
-from logstore.wire.api import APIS, Api, ApiKey
+from logstore.errors import LogstoreError
+from logstore.wire.api import Api, ApiKey
 from logstore.wire.error_codes import ErrorCode, error_code
+from logstore.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
 from logstore.wire.schema import Message
 
 if TYPE_CHECKING:
@@ -62,23 +63,23 @@ HANDLERS = Handlers()
 
 
 def answer(
-    broker: "Broker", request_bytes: bytes, position: int, api_key: int, context: RequestContext
+    broker: "Broker", frame: bytes, position: int, api: Api, context: RequestContext
 ) -> bytes | Coroutine[Any, Any, bytes]:
-    """The response's body, or what gives it when it is awaited. ``request_bytes`` from ``position`` on are the request's body.
+    """The response's body, or what gives it when it is awaited, for the request that begins at ``position`` of a frame.
 
-    Raises MalformedMessage for what is no request of an API that is advertised.
+    Raises MalformedMessage, and what a handler raises where the response has no place for an error.
     """
-    api = _api(api_key, context)
-    if api is None:
-        return _unsupported_version()
-    request = api.request.decode(request_bytes, context.api_version, position)
+    version = context.api_version
+    if api.key == ApiKey.API_VERSIONS and version > api.advertised[1]:
+        return _unsupported_version(api)
+    request = api.request.decode(frame, version, position)
     try:
-        response = HANDLERS[api_key](broker, request, context)
+        response = HANDLERS[api.key](broker, request, context)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request only
         response = _failed(broker, api, error)
     if type(response) is CoroutineType:
-        return _finish(broker, api, response, context.api_version)
-    return response.encode(context.api_version)  # type: ignore[no-any-return]
+        return _finish(broker, api, response, version)
+    return response.encode(version)  # type: ignore[no-any-return]
 
 
 async def _finish(broker: "Broker", api: Api, response: Coroutine[Any, Any, Message], version: int) -> bytes:
@@ -89,24 +90,9 @@ async def _finish(broker: "Broker", api: Api, response: Coroutine[Any, Any, Mess
     return finished.encode(version)
 
 
-def _api(api_key: int, context: RequestContext) -> Api | None:
-    """The API that a request is for; None for a version of ApiVersions that is not known, which clients may try."""
-    api = APIS.get(api_key)
-    if api is None or api_key not in HANDLERS:
-        raise MalformedMessage(f"there is no API {api_key} here")
-    first, last = api.advertised
-    if not first <= context.api_version <= last:
-        if api_key == ApiKey.API_VERSIONS:
-            return None
-        raise MalformedMessage(f"{api.key.name} has versions {first} to {last}, not {context.api_version}")
-    return api
-
-
-def _unsupported_version() -> bytes:
+def _unsupported_version(api: Api) -> bytes:
     """What Kafka says to a client that is newer than itself, in the one version that any client reads."""
-    from logstore.wire.messages.api_versions import ApiVersion, ApiVersionsResponse
-
-    own = ApiVersion(ApiKey.API_VERSIONS, *APIS[ApiKey.API_VERSIONS].advertised)
+    own = ApiVersion(api_key=api.key, min_version=api.advertised[0], max_version=api.advertised[1])
     return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[own]).encode(0)
 
 
@@ -120,4 +106,5 @@ def _failed(broker: "Broker", api: Api, error: Exception) -> Message:
     if "error_code" not in fields:
         raise error
     message = {"error_message": str(error)} if "error_message" in fields else {}
-    return api.response(error_code=code, **message)
+    response: Any = api.response
+    return response(error_code=code, **message)  # type: ignore[no-any-return]

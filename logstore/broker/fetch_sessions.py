@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from logstore.storage.partition import PartitionLog
 from logstore.wire.error_codes import ErrorCode
 
 NO_SESSION = 0
@@ -24,13 +23,10 @@ FetchKey = tuple[str | UUID, int]
 
 
 class FetchPartition:
-    """A partition that is fetched. What is in the last line was last told to the client; ``log`` is looked up on first
-    use, and anew where it was deleted."""
+    """A partition that is fetched, by its topic's name or, where ``topic_id`` is not None, by that. ``told`` is what the
+    client was last told of it: whatever of its state it need not be told again."""
 
-    __slots__ = (
-        *("topic", "topic_id", "partition", "fetch_offset", "max_bytes", "current_leader_epoch"),
-        *("log", "high_watermark", "last_stable_offset", "log_start_offset", "has_error"),
-    )
+    __slots__ = ("current_leader_epoch", "fetch_offset", "max_bytes", "partition", "told", "topic", "topic_id")
 
     def __init__(
         self,
@@ -43,9 +39,7 @@ class FetchPartition:
     ) -> None:
         self.topic, self.topic_id, self.partition = topic, topic_id, partition
         self.fetch_offset, self.max_bytes, self.current_leader_epoch = fetch_offset, max_bytes, current_leader_epoch
-        self.log: PartitionLog | None = None
-        self.high_watermark = self.last_stable_offset = self.log_start_offset = -1
-        self.has_error = False
+        self.told: tuple[int, ...] = ()
 
     @property
     def key(self) -> FetchKey:

@@ -1,0 +1,89 @@
+"""Which offset is a partition's first or last, has the largest timestamp, or comes first from a time on."""
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from logstore.broker.broker import Broker
+from logstore.broker.context import RequestContext
+from logstore.broker.leader_epochs import check_leader_epoch
+from logstore.errors import LogstoreError
+from logstore.storage.partition import PartitionLog
+from logstore.wire.error_codes import error_code
+from logstore.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+
+# Timestamps that stand for something else. Of tiered logs, which there are none of here, everything is local.
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
+_READ_COMMITTED = 1
+_NONE = -1
+
+
+def handle(
+    broker: Broker, request: ListOffsetsRequest, context: RequestContext
+) -> ListOffsetsResponse | Coroutine[Any, Any, ListOffsetsResponse]:
+    if any(_is_search(asked.timestamp) for topic in request.topics for asked in topic.partitions):
+        return _search(broker, request)
+    return _answer(broker, request)
+
+
+async def _search(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    return await broker.run(_answer, broker, request)
+
+
+def _is_search(timestamp: int) -> bool:
+    """Whether it takes a look into the log, which may have to wait for the disk."""
+    return timestamp >= 0 or timestamp == MAX_TIMESTAMP
+
+
+def _answer(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    find = partial(_find, broker, reads_committed=request.isolation_level == _READ_COMMITTED)
+    topics = [
+        ListOffsetsTopicResponse(name=topic.name, partitions=[find(topic.name, asked) for asked in topic.partitions])
+        for topic in request.topics
+    ]
+    return ListOffsetsResponse(topics=topics)
+
+
+def _find(
+    broker: Broker, topic: str, asked: ListOffsetsPartition, *, reads_committed: bool
+) -> ListOffsetsPartitionResponse:
+    try:
+        log = broker.store.log(topic, asked.partition_index)
+        refusal = check_leader_epoch(log, asked.current_leader_epoch)
+        if refusal:
+            return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=refusal)
+        timestamp, offset = _offset_of(log, asked.timestamp, reads_committed)
+    except LogstoreError as error:
+        return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error_code(error))
+    return ListOffsetsPartitionResponse(
+        partition_index=asked.partition_index,
+        timestamp=timestamp,
+        offset=offset,
+        leader_epoch=_NONE if offset < 0 else _epoch_of(log, offset),
+    )
+
+
+def _offset_of(log: PartitionLog, timestamp: int, reads_committed: bool) -> tuple[int, int]:
+    """A record's timestamp, where one was looked for, and the offset; -1 each where there is none."""
+    view = log.view
+    unstable_offset = log.producers.first_unstable_offset() if reads_committed else None
+    end_offset = view.log_end_offset if unstable_offset is None else min(unstable_offset, view.log_end_offset)
+    if timestamp == LATEST:
+        return _NONE, end_offset
+    if timestamp in (EARLIEST, EARLIEST_LOCAL):
+        return _NONE, view.log_start_offset
+    if timestamp == MAX_TIMESTAMP:
+        timestamp = max(segment.largest_timestamp for segment in view.segments)
+    found = view.offset_for_time(timestamp) if timestamp >= 0 else None
+    return (_NONE, _NONE) if found is None or found.offset >= end_offset else (found.timestamp_ms, found.offset)
+
+
+def _epoch_of(log: PartitionLog, offset: int) -> int:
+    epoch = log.leader_epochs.epoch_for(offset)
+    return log.leader_epoch if epoch is None else epoch

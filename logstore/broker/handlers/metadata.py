@@ -1,0 +1,136 @@
+"""The broker, and the topics that a client asks for: their ids, partitions, and this broker as the leader of them all.
+
+A topic that is asked for and is not there is made, if the settings and the client want that.
+"""
+
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from logstore.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
+from logstore.broker.broker import Broker
+from logstore.broker.context import RequestContext
+from logstore.errors import DamagedTopic, LogstoreError, TopicAlreadyExists, UnknownTopic
+from logstore.format.filename import check_topic_name
+from logstore.groups.offsets_log import OFFSETS_TOPIC
+from logstore.storage.topics import TopicDescription
+from logstore.wire.error_codes import ErrorCode, error_code
+from logstore.wire.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+
+_FIRST_WITH_NULL = 1  # before it, no topic at all stands for all of them
+_NOT_ASKED = -(2**31)
+
+
+def handle(
+    broker: Broker, request: MetadataRequest, context: RequestContext
+) -> MetadataResponse | Coroutine[Any, Any, MetadataResponse]:
+    asked = request.topics
+    if asked is None or (not asked and context.api_version < _FIRST_WITH_NULL):
+        found = [_found(broker, request, topic) for topic in broker.store.topics()]
+        return _response(broker, request, found)
+    answers = [_look_up(broker, request, topic) for topic in asked]
+    may_create = request.allow_auto_topic_creation and broker.config.auto_create_topics_enable
+    if may_create and any(answer is None for answer in answers):
+        return _create_missing(broker, request, asked, answers)
+    return _response(broker, request, _without_missing(asked, answers))
+
+
+def _look_up(broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic) -> MetadataResponseTopic | None:
+    """None for a topic that could be made."""
+    try:
+        if asked.name is None:
+            return _found(broker, request, broker.store.topic(broker.topic_name(asked.topic_id)))
+        check_topic_name(asked.name)
+        return _found(broker, request, broker.store.topic(asked.name))
+    except UnknownTopic:
+        if asked.name is None:
+            return _missing(asked, ErrorCode.UNKNOWN_TOPIC_ID)
+        return _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) if asked.name == OFFSETS_TOPIC else None
+    except DamagedTopic:  # clients ask again, until somebody has mended it
+        return _missing(asked, ErrorCode.LEADER_NOT_AVAILABLE)
+    except LogstoreError as error:
+        return _missing(asked, error_code(error))
+
+
+async def _create_missing(
+    broker: Broker,
+    request: MetadataRequest,
+    asked: Sequence[MetadataRequestTopic],
+    answers: list[MetadataResponseTopic | None],
+) -> MetadataResponse:
+    for number, topic in enumerate(asked):
+        if answers[number] is None:
+            answers[number] = await _create(broker, request, topic)
+    return _response(broker, request, _without_missing(asked, answers))
+
+
+async def _create(broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic) -> MetadataResponseTopic:
+    assert asked.name is not None
+    try:
+        created = await broker.run(broker.store.create_topic, asked.name)
+    except TopicAlreadyExists:  # another client was faster
+        return _look_up(broker, request, asked) or _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    except LogstoreError as error:
+        return _missing(asked, error_code(error))
+    return _found(broker, request, created)
+
+
+def _without_missing(
+    asked: Sequence[MetadataRequestTopic], answers: Sequence[MetadataResponseTopic | None]
+) -> list[MetadataResponseTopic]:
+    return [
+        answer or _missing(topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        for topic, answer in zip(asked, answers, strict=True)
+    ]
+
+
+def _missing(asked: MetadataRequestTopic, code: ErrorCode) -> MetadataResponseTopic:
+    return MetadataResponseTopic(error_code=code, name=asked.name, topic_id=asked.topic_id, partitions=[])
+
+
+def _found(broker: Broker, request: MetadataRequest, topic: TopicDescription) -> MetadataResponseTopic:
+    nodes = [broker.node_id]
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.name == OFFSETS_TOPIC,
+        partitions=[
+            MetadataResponsePartition(
+                partition_index=number,
+                leader_id=broker.node_id,
+                leader_epoch=_leader_epoch(broker, topic.name, number),
+                replica_nodes=nodes,
+                isr_nodes=nodes,
+            )
+            for number in range(topic.partitions)
+        ],
+        topic_authorized_operations=TOPIC_OPERATIONS if request.include_topic_authorized_operations else _NOT_ASKED,
+    )
+
+
+def _leader_epoch(broker: Broker, topic: str, partition: int) -> int:
+    try:
+        return broker.store.log(topic, partition).leader_epoch
+    except LogstoreError:  # it cannot be opened now: what asks for its records is told why
+        return 0
+
+
+def _response(broker: Broker, request: MetadataRequest, topics: list[MetadataResponseTopic]) -> MetadataResponse:
+    operations = CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else _NOT_ASKED
+    return MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(
+                node_id=broker.node_id, host=broker.host, port=broker.port, rack=broker.config.broker_rack or None
+            )
+        ],
+        cluster_id=broker.cluster_id,
+        controller_id=broker.node_id,
+        topics=topics,
+        cluster_authorized_operations=operations,
+    )
