@@ -27,7 +27,9 @@ ELEMENTS_MAX = 1 << 18
 VARINT_BYTES_MAX = 5
 VARINTS_CACHED = 1 << 14
 COUNTS_CACHED = 64
+COMPACT_SIZE_MAX = 126  # whose compact form, one higher, is one byte
 
+INT16 = Struct(">h")
 INT32 = Struct(">i")
 
 
@@ -69,6 +71,17 @@ class Unpacks(dict[int, Callable[[memoryview, int], tuple[Any, ...]]]):
         if count <= COUNTS_CACHED:
             self[count] = unpack_from
         return unpack_from
+
+
+class ByNameSize(dict[int, Struct]):
+    """Layouts of a message around a topic's name, by the size of that; used with those of a byte."""
+
+    def __init__(self, layout: str) -> None:
+        self._layout = layout
+
+    def __missing__(self, size: int) -> Struct:
+        found = self[size] = Struct(self._layout.format(size))
+        return found
 
 
 def long_varint(view: memoryview, first: int, position: int) -> tuple[int, int]:

@@ -1,9 +1,19 @@
-"""Records on their way out."""
+"""Records on their way out.
 
-from collections.abc import Sequence
+Most requests ask for one partition, or, within a session, for what they asked for before. Such a request is a few
+fields of fixed size, so one ``struct`` call takes it apart (``decode_request``); whatever looks different goes by the
+declarations, with the same result. A response is made in pieces (``encode_response``): the records in it need not be
+bytes, so a broker can send them from their file.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import cache, partial
+from struct import Struct
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from logstore.format.record import Buffer
+from logstore.wire.primitives import COMPACT_SIZE_MAX, INT16, INT32, VARINTS, ByNameSize, uuid_of
 from logstore.wire.schema import Message, field, message, struct
 
 
@@ -116,3 +126,258 @@ class FetchResponse(Message):
     session_id: int = field("int32", since=7)
     responses: Sequence[FetchableTopicResponse] = field([FetchableTopicResponse])
     node_endpoints: Sequence[NodeEndpoint] = field([NodeEndpoint], since=16, tag=0)
+
+
+# --------------------------------------------------------------------------------------------------- for the hot path
+
+_FIRST_WITH_LOG_START, _FIRST_WITH_SESSIONS, _FIRST_WITH_PREFERRED_REPLICA = 5, 7, 11
+_FIRST_FLEXIBLE, _FIRST_WITH_TOPIC_ID, _FIRST_WITHOUT_REPLICA_ID = 12, 13, 15
+_CONSUMER = -1  # as a replica's id
+
+
+class Wanted(NamedTuple):
+    """A partition to read."""
+
+    topic: str | UUID  # its id from version 13 on
+    partition: int
+    current_leader_epoch: int
+    fetch_offset: int
+    last_fetched_epoch: int
+    log_start_offset: int
+    max_bytes: int
+
+
+class Wants(NamedTuple):
+    """A request. ``forgotten``: topics (ids from version 13 on) and partitions that leave the session."""
+
+    replica_id: int
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    isolation_level: int
+    session_id: int
+    session_epoch: int
+    wanted: Sequence[Wanted]
+    forgotten: Sequence[tuple[str | UUID, int]]
+    rack_id: str
+
+
+_new_wanted: Callable[[tuple[Any, ...]], Wanted] = partial(tuple.__new__, Wanted)
+_new_wants: Callable[[tuple[Any, ...]], Wants] = partial(tuple.__new__, Wants)
+
+# From version 12 on. The fields of Wants up to wanted, and of Wanted behind topic; counts and sizes are one higher.
+_HEAD, _HEAD_WITHOUT_REPLICA_ID, _WANTED = "iiiibii", "iiibii", "iiqiqi"
+_END = (1, 1, 0)  # nothing forgotten, no rack, no tags
+_LONE_END = (0, 0, *_END)  # no tags of the partition and of the topic
+_NONE_WANTED = {False: Struct(f">{_HEAD_WITHOUT_REPLICA_ID}BBBB"), True: Struct(f">{_HEAD}BBBB")}
+_LONE_BY_ID = {
+    False: Struct(f">{_HEAD_WITHOUT_REPLICA_ID}B16sB{_WANTED}BBBBB"),
+    True: Struct(f">{_HEAD}B16sB{_WANTED}BBBBB"),
+}
+_LONE_BY_NAME = ByNameSize(f">{_HEAD}BB{{}}sB{_WANTED}BBBBB")
+_LONE_BY_NAME_SIZE_MIN = _LONE_BY_NAME[0].size
+
+
+def decode_request(frame: Buffer, version: int, position: int) -> Wants:
+    """What a request asks for; its topics without partitions are left out. Raises MalformedMessage."""
+    view = memoryview(frame)
+    if version >= _FIRST_FLEXIBLE:
+        has_replica_id = version < _FIRST_WITHOUT_REPLICA_ID
+        if len(view) - position == _NONE_WANTED[has_replica_id].size:
+            found = _decode_none(view, position, has_replica_id)
+        elif version >= _FIRST_WITH_TOPIC_ID:
+            found = _decode_lone_by_id(view, position, has_replica_id)
+        else:
+            found = _decode_lone_by_name(view, position)
+        if found is not None:
+            return found
+    return _decode_any(view, version, position)
+
+
+def _decode_none(view: memoryview, position: int, has_replica_id: bool) -> Wants | None:
+    """A session goes on as it was; None: look closer."""
+    fields = _NONE_WANTED[has_replica_id].unpack_from(view, position)
+    if fields[-4:] != (1, *_END):
+        return None
+    return _new_wants((*(fields[:7] if has_replica_id else (_CONSUMER, *fields[:6])), (), (), ""))
+
+
+def _decode_lone_by_id(view: memoryview, position: int, has_replica_id: bool) -> Wants | None:
+    """One partition is asked for; None: look closer."""
+    layout = _LONE_BY_ID[has_replica_id]
+    if len(view) - position != layout.size:
+        return None
+    fields = layout.unpack_from(view, position)
+    if fields[-5:] != _LONE_END or fields[-14] != 2 or fields[-12] != 2:
+        return None
+    wanted = _new_wanted((uuid_of(fields[-13]), *fields[-11:-5]))
+    return _new_wants((*(fields[:7] if has_replica_id else (_CONSUMER, *fields[:6])), (wanted,), (), ""))
+
+
+def _decode_lone_by_name(view: memoryview, position: int) -> Wants | None:
+    """One partition is asked for, in version 12; None: look closer."""
+    size = len(view) - position - _LONE_BY_NAME_SIZE_MIN
+    if not 0 <= size <= COMPACT_SIZE_MAX:
+        return None
+    fields = _LONE_BY_NAME[size].unpack_from(view, position)
+    name = fields[9]
+    if fields[-5:] != _LONE_END or fields[7] != 2 or fields[8] != size + 1 or fields[10] != 2 or not name.isascii():
+        return None
+    return _new_wants((*fields[:7], (_new_wanted((name.decode(), *fields[11:17])),), (), ""))
+
+
+def _decode_any(view: memoryview, version: int, position: int) -> Wants:
+    request = FetchRequest.decode(view, version, position)
+    has_ids = version >= _FIRST_WITH_TOPIC_ID
+    wanted = [
+        Wanted(
+            topic.topic_id if has_ids else topic.topic,
+            asked.partition,
+            asked.current_leader_epoch,
+            asked.fetch_offset,
+            asked.last_fetched_epoch,
+            asked.log_start_offset,
+            asked.partition_max_bytes,
+        )
+        for topic in request.topics
+        for asked in topic.partitions
+    ]
+    forgotten = [
+        (topic.topic_id if has_ids else topic.topic, partition)
+        for topic in request.forgotten_topics_data
+        for partition in topic.partitions
+    ]
+    return Wants(
+        request.replica_id if version < _FIRST_WITHOUT_REPLICA_ID else request.replica_state.replica_id,
+        request.max_wait_ms,
+        request.min_bytes,
+        request.max_bytes,
+        request.isolation_level,
+        request.session_id,
+        request.session_epoch,
+        wanted,
+        forgotten,
+        request.rack_id,
+    )
+
+
+class Records(Protocol):
+    """Bytes of ``size`` that stand somewhere else."""
+
+    @property
+    def size(self) -> int: ...
+
+
+R = TypeVar("R", bound=Records)
+
+
+class Read(NamedTuple, Generic[R]):
+    """What was read of a partition. ``aborted_transactions``: producer ids and first offsets; None for who reads
+    uncommitted."""
+
+    partition: int
+    error_code: int
+    high_watermark: int
+    last_stable_offset: int
+    log_start_offset: int
+    records: R | None
+    aborted_transactions: Sequence[tuple[int, int]] | None = None
+
+
+class _Layout(NamedTuple):
+    """Of a version's responses. ``partition``: with what says that no transaction was aborted, and with the preferred
+    replica where there is one."""
+
+    partition: Struct
+    aborted_position: int
+    aborted: Struct  # a transaction
+    encode_count: Callable[[int], bytes]
+    no_aborted: int  # as a count; null is one less
+    tags: bytes
+
+
+@cache
+def _layout(version: int) -> _Layout:
+    fixed = ">ihqqq" if version >= _FIRST_WITH_LOG_START else ">ihqq"
+    replica = "i" if version >= _FIRST_WITH_PREFERRED_REPLICA else ""
+    position = Struct(fixed).size
+    if version < _FIRST_FLEXIBLE:
+        return _Layout(Struct(f"{fixed}i{replica}"), position, Struct(">qq"), INT32.pack, 0, b"")
+    return _Layout(Struct(f"{fixed}B{replica}"), position, Struct(">qqx"), _compact_count, 1, b"\0")
+
+
+def _compact_count(count: int) -> bytes:
+    return VARINTS[count + 1]
+
+
+_RESPONSE_HEAD = Struct(">ihi")  # throttle time, error code, session id
+_NO_REPLICA = -1
+
+
+def encode_response(
+    topics: Collection[tuple[str | UUID, Collection[Read[R]]]],
+    version: int,
+    *,
+    error_code: int = 0,
+    session_id: int = 0,
+    throttle_time_ms: int = 0,
+) -> tuple[list[bytes | R], int]:
+    """The response in pieces, and its size; topics go by their ids from version 13 on."""
+    layout = _layout(version)
+    count, tags = layout.encode_count, layout.tags
+    size = 0
+    pieces: list[bytes | R] = []
+    if version >= _FIRST_WITH_SESSIONS:
+        begun = [_RESPONSE_HEAD.pack(throttle_time_ms, error_code, session_id), count(len(topics))]
+    else:
+        begun = [INT32.pack(throttle_time_ms), count(len(topics))]
+    for topic, reads in topics:
+        begun += (_encoded_topic(topic, version), count(len(reads)))
+        for read in reads:
+            records = read.records
+            begun.append(_encoded_partition(read, version, layout))
+            if records is None:
+                begun.append(count(0))
+            else:
+                records_size = records.size
+                begun.append(count(records_size))
+                piece = b"".join(begun)
+                pieces += (piece, records)
+                size += len(piece) + records_size
+                begun = []
+            begun.append(tags)
+        begun.append(tags)
+    begun.append(tags)
+    piece = b"".join(begun)
+    if piece:
+        pieces.append(piece)
+    return pieces, size + len(piece)
+
+
+def _encoded_topic(topic: str | UUID, version: int) -> bytes:
+    if isinstance(topic, UUID):
+        return topic.bytes
+    name = topic.encode()
+    return (VARINTS[len(name) + 1] if version >= _FIRST_FLEXIBLE else INT16.pack(len(name))) + name
+
+
+def _encoded_partition(read: Read[Any], version: int, layout: _Layout) -> bytes:
+    """All but the records."""
+    partition, error_code, high_watermark, last_stable_offset, log_start_offset, _, aborted = read
+    mark = layout.no_aborted - (aborted is None)
+    if version >= _FIRST_WITH_PREFERRED_REPLICA:
+        encoded = layout.partition.pack(
+            *(partition, error_code, high_watermark, last_stable_offset, log_start_offset, mark, _NO_REPLICA)
+        )
+    elif version >= _FIRST_WITH_LOG_START:
+        encoded = layout.partition.pack(
+            *(partition, error_code, high_watermark, last_stable_offset, log_start_offset, mark)
+        )
+    else:
+        encoded = layout.partition.pack(partition, error_code, high_watermark, last_stable_offset, mark)
+    if not aborted:
+        return encoded
+    position = layout.aborted_position
+    transactions = b"".join([layout.aborted.pack(*transaction) for transaction in aborted])
+    behind = position + len(layout.encode_count(0))
+    return encoded[:position] + layout.encode_count(len(aborted)) + transactions + encoded[behind:]
