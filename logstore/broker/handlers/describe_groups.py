@@ -1,5 +1,6 @@
 """DescribeGroups: the members of groups, and what each has; a group that nobody knows is Dead, which is no error."""
 
+from logstore.broker.authorized_operations import GROUP_OPERATIONS
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
@@ -13,13 +14,11 @@ from logstore.wire.messages.describe_groups import (
     DescribeGroupsResponse,
 )
 
-# Without ACLs everyone may do all that can be done to a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
-_ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 _OPERATIONS_NOT_ASKED = -(1 << 31)
 
 
 def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
-    operations = _ALL_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
+    operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
     return DescribeGroupsResponse(groups=[_describe(broker, group, operations) for group in request.groups])
 
 

@@ -22,10 +22,10 @@ async def handle(broker: Broker, request: FindCoordinatorRequest, context: Reque
         error = ErrorCode.INVALID_REQUEST
     node_id, host, port = (-1, "", -1) if error else (broker.node_id, broker.host, broker.port)
     if context.api_version < _FIRST_BATCHED_VERSION:
-        return FindCoordinatorResponse(error_code=error, node_id=node_id, host=host, port=port)
+        return FindCoordinatorResponse(error_code=error, error_message=None, node_id=node_id, host=host, port=port)
     return FindCoordinatorResponse(
         coordinators=[
-            Coordinator(key=key, node_id=node_id, host=host, port=port, error_code=error)
+            Coordinator(key=key, node_id=node_id, host=host, port=port, error_code=error, error_message=None)
             for key in request.coordinator_keys
         ]
     )
