@@ -72,7 +72,7 @@ def test_a_static_leader_of_before_version_9_is_told_that_its_former_self_leads(
     back = group_broker.member(instance_id="i")
     joined = back.join(version)
     assert (joined.error_code, joined.leader, joined.members) == (0, former.member_id, ())
-    assert bytes(back.sync(3).assignment) == b"all"
+    assert bytes(back.sync(version=3).assignment) == b"all"
 
 
 @pytest.mark.parametrize("group_settings", [{"group_max_size": 1}])
@@ -94,7 +94,7 @@ def test_a_rebalance_waits_for_all_members_and_tells_the_leader_of_each(group_br
     assert {one.member_id for one in led.members} == {first.member_id, second.member_id}
     assert followed.members == () and followed.leader == first.member_id
     second.ask_to_sync()
-    synced = first.sync(**{first.member_id: b"one", second.member_id: b"two"})
+    synced = first.sync({first.member_id: b"one", second.member_id: b"two"})
     assert (bytes(synced.assignment), bytes(second.client.receive().assignment)) == (b"one", b"two")
     assert (synced.protocol_type, synced.protocol_name) == ("consumer", "range")
 
@@ -108,7 +108,7 @@ def test_a_member_whose_connection_ends_while_it_joins_does_not_keep_the_others_
     wait_until_rebalancing(first)
     gone.close()
     assert first.join().generation_id == 2
-    assert first.sync(**{first.member_id: b"all"}).error_code == ErrorCode.NONE
+    assert first.sync({first.member_id: b"all"}).error_code == ErrorCode.NONE
     while (code := first.heartbeat()) == ErrorCode.NONE:  # until the other one, which does not sync, is taken out
         time.sleep(0.02)
     assert code == ErrorCode.REBALANCE_IN_PROGRESS

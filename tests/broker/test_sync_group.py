@@ -12,10 +12,10 @@ from wire_members import GroupBroker
 def test_the_leader_brings_the_assignments(group_broker: GroupBroker, version: int) -> None:
     member = group_broker.member()
     member.join()
-    synced = member.sync(version, **{member.member_id: b"mine", "a stranger": b"nothing"})
+    synced = member.sync({member.member_id: b"mine", "a stranger": b"nothing"}, version)
     assert (synced.error_code, bytes(synced.assignment)) == (0, b"mine")
     assert (synced.protocol_type, synced.protocol_name) == (("consumer", "range") if version >= 5 else (None, None))
-    assert bytes(member.sync(version).assignment) == b"mine"
+    assert bytes(member.sync(version=version).assignment) == b"mine"
 
 
 def test_every_error_has_its_code(group_broker: GroupBroker) -> None:

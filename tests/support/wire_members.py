@@ -1,7 +1,8 @@
 """Members of groups on a broker's wire, each with a connection of its own, a request at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import pytest
@@ -108,7 +109,7 @@ class WireMember:
         self.ask_to_join(version)
         return self.joined()
 
-    def ask_to_sync(self, version: int = 5, **assignments: bytes) -> None:
+    def ask_to_sync(self, assignments: Mapping[str, bytes] = MappingProxyType({}), version: int = 5) -> None:
         self.client.send(
             SyncGroupRequest(
                 group_id=self.group,
@@ -122,14 +123,14 @@ class WireMember:
             version,
         )
 
-    def sync(self, version: int = 5, **assignments: bytes) -> Any:
-        self.ask_to_sync(version, **assignments)
+    def sync(self, assignments: Mapping[str, bytes] = MappingProxyType({}), version: int = 5) -> Any:
+        self.ask_to_sync(assignments, version)
         return self.client.receive()
 
     def enter(self) -> Self:
         """Join and sync, alone in the group."""
         assert self.join().error_code == 0
-        synced = self.sync(**{self.member_id: b"all"})
+        synced = self.sync({self.member_id: b"all"})
         assert synced.error_code == 0 and bytes(synced.assignment) == b"all"
         return self
 
