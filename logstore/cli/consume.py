@@ -10,13 +10,16 @@ from typing import BinaryIO
 import click
 
 from logstore.cli.main import DAMAGE_FOUND
-from logstore.cli.options import data_option, json_option, parse_time
+from logstore.cli.options import json_option, parse_time
+from logstore.cli.places import ends, open_to_look, place_options
 from logstore.cli.text import json_record, show_headers
-from logstore.client.embedded.store import open as open_store
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
+from logstore.format.filename import TopicPartition
 from logstore.format.record import Record
+from logstore.groups.ends import PartitionEnds
 from logstore.storage.log_view import LogView
 from logstore.storage.read_only import ReadOnlyLog
+from logstore.store import ReadOnlyTopicStore
 
 _LOOK_AGAIN_S = 0.05
 _FORMS = "give earliest, latest, an offset, a time such as 2026-01-31T12:00:00, or @ and milliseconds since 1970"
@@ -95,7 +98,7 @@ class _Reader:
     help="Go on behind damage, with a warning; the exit status still is 1.",
 )
 @json_option("One JSON object a line for each record.")
-@data_option
+@place_options
 def consume(
     topic: str,
     start: str,
@@ -106,6 +109,7 @@ def consume(
     skip_damage: bool,
     as_json: bool,
     data: Path,
+    bootstrap: str | None,
 ) -> int:
     """Print the records of TOPIC: each one's value, byte for byte, and a line feed.
 
@@ -123,47 +127,73 @@ def consume(
       logstore consume orders --from 2026-01-31T12:00:00 --format '{offset} {timestamp} {key}={value}\\n'
       logstore consume orders --partition 0 --from 4711 --follow --json
     """
-    render = _renderer(topic, template, as_json)
-    output = sys.stdout.buffer
-    left = max_records
-    with open_store(data, read_only=True) as store:
-        count = store.topic(topic).partitions
+    output = _Output(_renderer(topic, template, as_json), max_records)
+    with open_to_look(data, bootstrap) as place:
+        count = place.topic(topic).partitions
         numbers = range(count) if partition is None else [partition]
-        readers = []
-        for number in numbers:
-            log = store.log(topic, number)
-            readers.append(_Reader(log, number, _start_offset(log.view, start, len(numbers)), skip_damage))
-        while left is None or left > 0:
-            shown = 0
-            for reader in readers:
-                for records in reader.records():
-                    kept = records if left is None else records[: left - shown]
-                    _write(output, render, reader.partition, kept)
-                    shown += len(kept)
-                    if left is not None and shown >= left:
-                        break
-                if left is not None and shown >= left:
-                    break
-            left = None if left is None else left - shown
-            if not follow:
+        starts = {TopicPartition(topic, number): 0 for number in numbers}
+        for each in starts:
+            starts[each] = _start_offset(ends(place, each), start, len(starts))
+        if isinstance(place, ReadOnlyTopicStore):
+            readers = [_Reader(place.log(*each), each.partition, at, skip_damage) for each, at in starts.items()]
+            _print_all(readers, output, follow)
+            return DAMAGE_FOUND if any(reader.has_skipped for reader in readers) else 0
+        from logstore.cli.cluster_records import read
+
+        for number, records in read(place, starts, follow):
+            output.write(number, records)
+            if follow:
+                output.flush()
+            if not output.has_room():
                 break
-            output.flush()
-            if not shown:
-                time.sleep(_LOOK_AGAIN_S)
-    return DAMAGE_FOUND if any(reader.has_skipped for reader in readers) else 0
+    return 0
 
 
-def _write(output: BinaryIO, render: Render | None, partition: int, records: list[Record]) -> None:
-    if render is None:
-        output.write(b"\n".join([record.value or b"" for record in records]) + b"\n")
-    else:
-        output.write(b"".join([render(partition, record) for record in records]))
+def _print_all(readers: list[_Reader], output: "_Output", follow: bool) -> None:
+    while output.has_room():
+        count_before = output.count
+        for reader in readers:
+            for records in reader.records():
+                output.write(reader.partition, records)
+                if not output.has_room():
+                    return
+        if not follow:
+            return
+        output.flush()
+        if output.count == count_before:
+            time.sleep(_LOOK_AGAIN_S)
+
+
+class _Output:
+    """Records on stdout, up to ``max_count`` of them."""
+
+    def __init__(self, render: Render | None, max_count: int | None) -> None:
+        self._file: BinaryIO = sys.stdout.buffer
+        self._render, self._max_count = render, max_count
+        self.count = 0
+
+    def has_room(self) -> bool:
+        return self._max_count is None or self.count < self._max_count
+
+    def write(self, partition: int, records: list[Record]) -> None:
+        if self._max_count is not None:
+            records = records[: self._max_count - self.count]
+        if not records:
+            return
+        self.count += len(records)
+        if self._render is None:
+            self._file.write(b"\n".join([record.value or b"" for record in records]) + b"\n")
+        else:
+            self._file.write(b"".join([self._render(partition, record) for record in records]))
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 # -------------------------------------------------------------------------------------------------------------- where
 
 
-def _start_offset(view: LogView, start: str, partition_count: int) -> int:
+def _start_offset(view: PartitionEnds, start: str, partition_count: int) -> int:
     if start == "earliest":
         return view.log_start_offset
     if start == "latest":

@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from logstore.cli.options import data_option, emit_json, json_option, open_to_write
+from logstore.cli.options import emit_json, json_option
+from logstore.cli.places import Groups, Place, ends, open_to_change, open_to_look, place_options
 from logstore.cli.reset_offsets import reset_offsets
 from logstore.cli.text import show_table
-from logstore.client.embedded.store import open as open_store
 from logstore.errors import UnknownGroup
 from logstore.format.filename import TopicPartition
 from logstore.groups.group import GroupState
 from logstore.groups.lag import PartitionLag, assigned, lags
 from logstore.groups.requests import GroupDescription, MemberDescription
-from logstore.groups.stored_groups import StoredGroups
-from logstore.store import ReadOnlyTopicStore
 
 _NO_GROUPS = "there are no groups"
 _LAG_COLUMNS = ("topic", ">partition", ">committed", ">end", ">lag")
@@ -44,15 +42,15 @@ group.add_command(reset_offsets)
 
 @group.command("list")
 @json_option("One JSON object a line for each group.")
-@data_option
-def list_groups(as_json: bool, data: Path) -> None:
+@place_options
+def list_groups(as_json: bool, data: Path, bootstrap: str | None) -> None:
     """List the groups, with their states and the topics that they have committed offsets of or partitions of.
 
     \b
     Example:
       logstore group list --data /var/lib/app/data
     """
-    with open_store(data, read_only=True) as store:
+    with open_to_look(data, bootstrap) as store:
         groups = store.groups
         found = [(description, _topics(groups, description)) for description in groups.groups()]
     if as_json:
@@ -70,8 +68,8 @@ def list_groups(as_json: bool, data: Path) -> None:
 @click.argument("name", metavar="GROUP")
 @click.option("--offsets", is_flag=True, help="The committed offsets in place of the members.")
 @json_option("The group as one JSON object, with its members, or its offsets.")
-@data_option
-def describe(name: str, offsets: bool, as_json: bool, data: Path) -> None:
+@place_options
+def describe(name: str, offsets: bool, as_json: bool, data: Path, bootstrap: str | None) -> None:
     """Show a group's members and their partitions, or the offsets that it has committed.
 
     \b
@@ -79,7 +77,7 @@ def describe(name: str, offsets: bool, as_json: bool, data: Path) -> None:
       logstore group describe billing
       logstore group describe billing --offsets --json
     """
-    with open_store(data, read_only=True) as store:
+    with open_to_look(data, bootstrap) as store:
         found, partitions = _found(store, name)
     if as_json:
         rows = {"offsets": list(map(_offset_json, partitions))} if offsets else {"members": _members_json(found)}
@@ -96,8 +94,8 @@ def describe(name: str, offsets: bool, as_json: bool, data: Path) -> None:
 @group.command()
 @click.argument("name", metavar="GROUP")
 @json_option("One JSON object, with the partitions and the total lag.")
-@data_option
-def lag(name: str, as_json: bool, data: Path) -> None:
+@place_options
+def lag(name: str, as_json: bool, data: Path, bootstrap: str | None) -> None:
     """Show how far a group is behind, partition by partition.
 
     The lag is how many offsets the end of a partition is ahead of what the group has committed; where compaction took
@@ -108,7 +106,7 @@ def lag(name: str, as_json: bool, data: Path) -> None:
     Example:
       logstore group lag billing --json
     """
-    with open_store(data, read_only=True) as store:
+    with open_to_look(data, bootstrap) as store:
         _, partitions = _found(store, name)
     total = sum(partition.lag for partition in partitions if partition.lag is not None)
     if as_json:
@@ -123,8 +121,8 @@ def lag(name: str, as_json: bool, data: Path) -> None:
 @click.argument("names", metavar="GROUP...", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option("One JSON object a line for each group that was deleted.")
-@data_option
-def delete(names: tuple[str, ...], yes: bool, as_json: bool, data: Path) -> None:
+@place_options
+def delete(names: tuple[str, ...], yes: bool, as_json: bool, data: Path, bootstrap: str | None) -> None:
     """Delete groups that have no members, with all that they have committed: who joins again starts where its
     auto.offset.reset says. Asks first; where there is no terminal to ask at, --yes must be given.
 
@@ -132,7 +130,7 @@ def delete(names: tuple[str, ...], yes: bool, as_json: bool, data: Path) -> None
     Example:
       logstore group delete billing --yes
     """
-    with open_to_write(data, create=False) as store:
+    with open_to_change(data, bootstrap, create=False) as store:
         for name in names:
             _check_known(store.groups.describe(name))
         if not yes:
@@ -151,12 +149,14 @@ def delete(names: tuple[str, ...], yes: bool, as_json: bool, data: Path) -> None
 # ---------------------------------------------------------------------------------------------------------------- look
 
 
-def _found(store: ReadOnlyTopicStore, name: str) -> tuple[GroupDescription, list[PartitionLag]]:
+def _found(store: Place, name: str) -> tuple[GroupDescription, list[PartitionLag]]:
     """Raises UnknownGroup."""
     groups = store.groups
     description = groups.describe(name)
     _check_known(description)
-    partitions = lags(description, groups.committed(name), lambda topic, number: store.log(topic, number).view)
+    partitions = lags(
+        description, groups.committed(name), lambda topic, number: ends(store, TopicPartition(topic, number))
+    )
     return description, partitions
 
 
@@ -165,7 +165,7 @@ def _check_known(description: GroupDescription) -> None:
         raise UnknownGroup(description.group)
 
 
-def _topics(groups: StoredGroups, description: GroupDescription) -> list[str]:
+def _topics(groups: Groups, description: GroupDescription) -> list[str]:
     theirs = [partition for member in description.members for partition in assigned(description, member) or ()]
     return sorted({partition.topic for partition in (*groups.committed(description.group), *theirs)})
 

@@ -4,12 +4,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import click
+from click.core import ParameterSource
 
+from logstore.cli.cluster_records import LineSender, Sent
 from logstore.cli.main import WRONG_USE
-from logstore.cli.options import data_option, emit_json, json_option, open_to_write, progress_bar
+from logstore.cli.options import emit_json, json_option, progress_bar
+from logstore.cli.places import open_to_change, place_options
 from logstore.cli.text import show_partition_count, show_size
 from logstore.client.embedded.store import Store
 from logstore.client.partitioner import partition_for_key
@@ -18,6 +21,9 @@ from logstore.format.compression import DECOMPRESSED_SIZE_MAX, Compression
 from logstore.storage.durability import LOCAL_LEVELS, Durability
 from logstore.storage.partition import PartitionLog
 from logstore.storage.topics import TopicDescription
+
+if TYPE_CHECKING:
+    from logstore.client.kafka.cluster import Cluster
 
 _CODECS = [codec.name.lower() for codec in Compression]
 
@@ -46,9 +52,11 @@ class _Producer:
     """Appends lines to a topic's partitions, and counts."""
 
     def __init__(
-        self, logs: list[PartitionLog], separator: bytes | None, compression: Compression, durability: Durability
+        self, store: Store, topic: str, separator: bytes | None, compression: Compression, durability: Durability
     ) -> None:
-        self.logs, self.separator, self.compression, self.durability = logs, separator, compression, durability
+        self._store = store
+        self.logs = [store.log(topic, number) for number in range(store.topic(topic).partitions)]
+        self.separator, self.compression, self.durability = separator, compression, durability
         self.line_count = self.batch_count = self.record_size = 0
         self.starts = [log.log_end_offset for log in self.logs]
         self.start_sizes = [log.view.size for log in self.logs]
@@ -102,13 +110,17 @@ class _Producer:
             self._append(log, part.cut(None, half))
             self._append(log, part.cut(half, None))
 
-    @property
-    def appended_count(self) -> int:
-        return sum(log.log_end_offset - start for log, start in zip(self.logs, self.starts))
-
-    @property
-    def stored_size(self) -> int:
-        return sum(log.view.size - start for log, start in zip(self.logs, self.start_sizes))
+    def finish(self) -> Sent:
+        """See to it that all is on the disk."""
+        self._store.flush()
+        offsets = {
+            number: (start, log.log_end_offset)
+            for number, (start, log) in enumerate(zip(self.starts, self.logs))
+            if log.log_end_offset > start
+        }
+        count = sum(end - start for start, end in offsets.values())
+        stored_size = sum(log.view.size - start for log, start in zip(self.logs, self.start_sizes))
+        return Sent(count, self.record_size, offsets, self.batch_count, stored_size)
 
 
 @click.command()
@@ -135,7 +147,7 @@ class _Producer:
     help="fsync: each batch is on the disk before the next is read. os: all of them are at the end.",
 )
 @json_option("The summary as one JSON object.")
-@data_option
+@place_options
 def produce(
     topic: str,
     file: BinaryIO,
@@ -146,6 +158,7 @@ def produce(
     durability: str,
     as_json: bool,
     data: Path,
+    bootstrap: str | None,
 ) -> int:
     """Append the lines of FILE, or of stdin, to TOPIC: a record each, byte for byte, without the line feed.
 
@@ -162,28 +175,44 @@ def produce(
     if key_separator == "":
         raise InvalidArgument("--key-separator", key_separator, "give at least one character")
     separator = None if key_separator is None else key_separator.encode()
-    failed: LogstoreError | None = None
-    with open_to_write(data) as store:
-        found = _topic(store, topic, partitions)
-        logs = [store.log(topic, number) for number in range(found.partitions)]
-        producer = _Producer(logs, separator, Compression.parse(compression), Durability(durability))
-        with progress_bar(f"produce {topic}", _size(file), hidden=as_json) as progress:
-            try:
-                line_size_max = max(producer.logs[0].config.max_message_bytes, DECOMPRESSED_SIZE_MAX)
-                for lines, size in _batches(file, batch_size, line_size_max):
-                    producer.send(lines)
-                    progress(size)
-            except InvalidRecord as error:
-                failed = error
-        store.flush()
-        _summarise(topic, producer, time.monotonic() - started_s, as_json)
+    _check_durability(bootstrap)
+    with open_to_change(data, bootstrap) as place:
+        found = _topic(place, topic, partitions)
+        producer: _Producer | LineSender
+        if isinstance(place, Store):
+            producer = _Producer(place, topic, separator, Compression.parse(compression), Durability(durability))
+        else:
+            producer = LineSender(place, topic, separator, compression)
+        failed = _send(producer, file, batch_size, found.config.max_message_bytes, as_json)
+        sent = producer.finish()
+        _summarise(topic, sent, time.monotonic() - started_s, as_json)
     if failed is not None:
-        click.echo(f"error: {failed}; {producer.appended_count:,} records are stored", err=True)
+        click.echo(f"error: {failed}; {sent.record_count:,} records are stored", err=True)
         return WRONG_USE
     return 0
 
 
-def _topic(store: Store, name: str, partitions: int | None) -> TopicDescription:
+def _check_durability(bootstrap: str | None) -> None:
+    source = click.get_current_context().get_parameter_source("durability")
+    if bootstrap is not None and source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--durability is of a directory: a cluster has all in-sync replicas store a record")
+
+
+def _send(
+    producer: "_Producer | LineSender", file: BinaryIO, batch_size: int, max_message_bytes: int, as_json: bool
+) -> LogstoreError | None:
+    """What has ended it before the end of the file."""
+    with progress_bar("produce", _size(file), hidden=as_json) as progress:
+        try:
+            for lines, size in _batches(file, batch_size, max(max_message_bytes, DECOMPRESSED_SIZE_MAX)):
+                producer.send(lines)
+                progress(size)
+        except InvalidRecord as error:
+            return error
+    return None
+
+
+def _topic(store: "Store | Cluster", name: str, partitions: int | None) -> TopicDescription:
     try:
         found = store.topic(name)
     except UnknownTopic:
@@ -226,22 +255,27 @@ def _batches(file: BinaryIO, batch_size: int, line_size_max: int) -> Iterator[tu
         yield [b"".join(pieces)], 0
 
 
-def _summarise(topic: str, producer: _Producer, seconds: float, as_json: bool) -> None:
-    count = producer.appended_count
+def _summarise(topic: str, sent: Sent, seconds: float, as_json: bool) -> None:
+    count = sent.record_count
     per_second = round(count / seconds) if seconds > 0 else 0
-    offsets = [
-        {"partition": number, "first_offset": start, "next_offset": log.log_end_offset}
-        for number, (start, log) in enumerate(zip(producer.starts, producer.logs))
-        if log.log_end_offset > start
-    ]
     if as_json:
-        facts = {"topic": topic, "records": count, "batches": producer.batch_count, "size": producer.record_size}
-        stored = {"stored_size": producer.stored_size, "durability": "fsync", "seconds": round(seconds, 3)}
-        emit_json({**facts, **stored, "records_per_second": per_second, "partitions": offsets})
+        facts: dict[str, Any] = {"topic": topic, "records": count, "size": sent.record_size}
+        if sent.stored_size is not None:
+            facts |= {"batches": sent.batch_count, "stored_size": sent.stored_size, "durability": "fsync"}
+        offsets = [
+            {"partition": number, "first_offset": first, "next_offset": behind}
+            for number, (first, behind) in sent.offsets.items()
+        ]
+        emit_json({**facts, "seconds": round(seconds, 3), "records_per_second": per_second, "partitions": offsets})
         return
-    click.echo(
-        f"{topic}: {count:,} records in {producer.batch_count:,} batches, {show_size(producer.record_size)} "
-        f"({show_size(producer.stored_size)} stored), {seconds:.2f} s, {per_second:,} records/s; all on the disk"
-    )
-    for row in offsets:
-        click.echo(f"  partition {row['partition']}: offsets {row['first_offset']} to {row['next_offset'] - 1}")
+    if sent.stored_size is None:
+        told = f"{count:,} records, {show_size(sent.record_size)}"
+    else:
+        told = (
+            f"{count:,} records in {sent.batch_count:,} batches, {show_size(sent.record_size)} "
+            f"({show_size(sent.stored_size)} stored)"
+        )
+    end = "all acknowledged" if sent.stored_size is None else "all on the disk"
+    click.echo(f"{topic}: {told}, {seconds:.2f} s, {per_second:,} records/s; {end}")
+    for number, (first, behind) in sent.offsets.items():
+        click.echo(f"  partition {number}: offsets {first} to {behind - 1}")

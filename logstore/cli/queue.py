@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import click
 
 from logstore.cli.main import WRONG_USE
-from logstore.cli.options import data_option, emit_json, json_option, open_to_write
+from logstore.cli.options import emit_json, json_option, open_to_write
+from logstore.cli.places import directory_option
 from logstore.cli.text import json_bytes, show_bytes, show_size, show_table, show_time
 from logstore.client.embedded.store import Store
 from logstore.client.embedded.store import open as open_store
@@ -44,7 +45,7 @@ def queue() -> None:
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the queue, such as ordered=true."
 )
 @json_option("The summary as one JSON object.")
-@data_option
+@directory_option("a queue")
 def put(
     name: str,
     value: str | None,
@@ -86,7 +87,7 @@ def put(
 @click.option("--timeout", type=float, default=0.0, metavar="SECONDS", help="How long to wait for each.")
 @click.option("--ack/--no-ack", default=True, help="Whether each is settled once it is printed; else it comes again.")
 @json_option()
-@data_option
+@directory_option("a queue")
 def get(name: str, count: int, timeout: float, ack: bool, as_json: bool, data: Path) -> int:
     """Take messages out of the queue NAME and print them. The exit status is 2 where there is none.
 
@@ -120,7 +121,7 @@ def get(name: str, count: int, timeout: float, ack: bool, as_json: bool, data: P
 @click.argument("name")
 @click.option("--max", "count", type=click.IntRange(min=1), default=1, show_default=True, help="How many messages.")
 @json_option()
-@data_option
+@directory_option("a queue")
 def peek(name: str, count: int, as_json: bool, data: Path) -> int:
     """Print the next messages of the queue NAME that are ready, and leave them there. Works beside a live owner.
 
@@ -142,7 +143,7 @@ def peek(name: str, count: int, as_json: bool, data: Path) -> int:
 
 @queue.command("list")
 @json_option("One JSON object a line for each queue.")
-@data_option
+@directory_option("a queue")
 def list_queues(as_json: bool, data: Path) -> None:
     """List the queues, a name a line: see `logstore queue stats` for what is in them. Works beside a live owner.
 
@@ -162,7 +163,7 @@ def list_queues(as_json: bool, data: Path) -> None:
 @queue.command()
 @click.argument("name", required=False)
 @json_option("One JSON object a line for each queue.")
-@data_option
+@directory_option("a queue")
 def stats(name: str | None, as_json: bool, data: Path) -> None:
     """Count the messages of the queue NAME, or of all queues. Works beside a live owner.
 
@@ -200,7 +201,7 @@ def _row(name: str, stats: QueueStats) -> list[str]:
 @click.argument("name")
 @click.option("--max", "count", type=click.IntRange(min=1), help="How many; all where it is not given.")
 @json_option()
-@data_option
+@directory_option("a queue")
 def dead(name: str, count: int | None, as_json: bool, data: Path) -> None:
     """List the dead letters of the queue NAME: messages that were got too often, or too late.
 
@@ -237,7 +238,7 @@ def _dead_row(message: Message) -> list[object]:
 @click.argument("offsets", type=int, nargs=-1)
 @click.option("--all", "all_of_them", is_flag=True, help="All dead letters.")
 @json_option("The summary as one JSON object.")
-@data_option
+@directory_option("a queue")
 def replay(name: str, offsets: tuple[int, ...], all_of_them: bool, as_json: bool, data: Path) -> None:
     """Put dead letters back into the queue NAME: those at OFFSETS, as `logstore queue dead` shows them, or --all.
 
@@ -264,7 +265,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dead", is_flag=True, help="The dead letters, and nothing else.")
 @_yes_option
 @json_option("The summary as one JSON object.")
-@data_option
+@directory_option("a queue")
 def purge(name: str, dead: bool, yes: bool, as_json: bool, data: Path) -> None:
     """Settle all messages of the queue NAME, so that none is got any more. The queue and its settings stay.
 
@@ -289,7 +290,7 @@ def purge(name: str, dead: bool, yes: bool, as_json: bool, data: Path) -> None:
 @queue.command()
 @click.argument("name")
 @_yes_option
-@data_option
+@directory_option("a queue")
 def delete(name: str, yes: bool, data: Path) -> None:
     """Delete the queue NAME with all its messages and dead letters. Asks first; where there is no terminal to ask at,
     --yes must be given.

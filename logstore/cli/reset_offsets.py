@@ -5,14 +5,13 @@ from pathlib import Path
 
 import click
 
-from logstore.cli.options import data_option, emit_json, json_option, open_to_write, parse_time
+from logstore.cli.options import emit_json, json_option, parse_time
+from logstore.cli.places import Place, ends, open_to_change, open_to_look, place_options
 from logstore.cli.text import show_table
-from logstore.client.embedded.store import open as open_store
 from logstore.errors import GroupNotEmpty, InvalidArgument, UnknownGroup, UnknownPartition, UnknownTopic
 from logstore.format.filename import TopicPartition
 from logstore.groups import reset
 from logstore.groups.requests import GroupDescription, OffsetAndMetadata
-from logstore.store import ReadOnlyTopicStore, TopicStore
 
 _FORMS = "give a time such as 2026-01-31T12:00:00, or milliseconds since 1970"
 
@@ -39,7 +38,7 @@ _FORMS = "give a time such as 2026-01-31T12:00:00, or milliseconds since 1970"
 @click.option("--shift-by", type=int, metavar="COUNT", help="So many offsets on, or back where it is negative.")
 @click.option("--execute", is_flag=True, help="Do it. Otherwise it is only shown what would be done.")
 @json_option("One JSON object a line for each partition.")
-@data_option
+@place_options
 def reset_offsets(
     name: str,
     topics: tuple[str, ...],
@@ -52,6 +51,7 @@ def reset_offsets(
     execute: bool,
     as_json: bool,
     data: Path,
+    bootstrap: str | None,
 ) -> None:
     """Set where a group goes on. It must have no members then. Nothing is changed unless --execute is given.
 
@@ -68,12 +68,12 @@ def reset_offsets(
     if all_topics == bool(topics):
         raise click.UsageError("give either --topic, once or more, or --all-topics")
     if execute:
-        with open_to_write(data, create=False) as store:
+        with open_to_change(data, bootstrap, create=False) as store:
             _check_empty(store.groups.describe(name))
             resets = _plan(store, name, topics, target)
             store.groups.commit(name, {(row.topic, row.partition): OffsetAndMetadata(row.offset) for row in resets})
     else:
-        with open_store(data, read_only=True) as looked_at:
+        with open_to_look(data, bootstrap) as looked_at:
             resets = _plan(looked_at, name, topics, target)
             _warn_of_members(looked_at.groups.describe(name))
     _show(name, resets, execute, as_json)
@@ -111,28 +111,24 @@ def _warn_of_members(group: GroupDescription) -> None:
         )
 
 
-def _plan(
-    store: TopicStore | ReadOnlyTopicStore, name: str, topics: tuple[str, ...], target: reset.Target
-) -> list[reset.Reset]:
+def _plan(store: Place, name: str, topics: tuple[str, ...], target: reset.Target) -> list[reset.Reset]:
     committed = store.groups.committed(name)
     if not topics and not committed:
         raise UnknownGroup(name)
-    views = {
-        each: store.log(*each).view for each in sorted(_named(store, topics) if topics else _there(store, committed))
-    }
+    views = {each: ends(store, each) for each in sorted(_named(store, topics) if topics else _there(store, committed))}
     return reset.plan(views, committed, target)
 
 
-def _there(store: TopicStore | ReadOnlyTopicStore, committed: Iterable[TopicPartition]) -> Iterator[TopicPartition]:
+def _there(store: Place, committed: Iterable[TopicPartition]) -> Iterator[TopicPartition]:
     for each in committed:
         try:
-            store.log(*each)
+            _ = ends(store, each).log_end_offset
             yield each
         except (UnknownTopic, UnknownPartition) as error:
             click.echo(f"warning: {each.topic}-{each.partition} is left as it is: {error}", err=True)
 
 
-def _named(store: TopicStore | ReadOnlyTopicStore, topics: tuple[str, ...]) -> set[TopicPartition]:
+def _named(store: Place, topics: tuple[str, ...]) -> set[TopicPartition]:
     """Raises UnknownTopic, InvalidArgument."""
     found: set[TopicPartition] = set()
     for given in topics:

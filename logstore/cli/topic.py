@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from logstore.cli.options import data_option, emit_json, json_option, open_to_write
+from logstore.cli.options import emit_json, json_option
+from logstore.cli.places import Place, ends, open_to_change, open_to_look, place_options
 from logstore.cli.text import show_partition_count, show_size, show_table
-from logstore.client.embedded.store import open as open_store
+from logstore.format.filename import TopicPartition
+from logstore.storage.log_view import LogView
 from logstore.storage.topics import TopicDescription
-from logstore.store import ReadOnlyTopicStore
 
 _settings_option: Callable[[Any], Any] = click.option(
     "--set",
@@ -38,30 +39,32 @@ def topic() -> None:
 @click.option("--partitions", type=int, metavar="COUNT", help="How many partitions; 1 where it is not given.")
 @_settings_option
 @json_option("The new topic as one JSON object.")
-@data_option
-def create(name: str, partitions: int | None, settings: tuple[str, ...], as_json: bool, data: Path) -> None:
+@place_options
+def create(
+    name: str, partitions: int | None, settings: tuple[str, ...], as_json: bool, data: Path, bootstrap: str | None
+) -> None:
     """Create a topic. The data directory is made where there is none.
 
     \b
     Example:
       logstore topic create orders --partitions 3 --set cleanup.policy=compact
     """
-    with open_to_write(data) as store:
+    with open_to_change(data, bootstrap) as store:
         created = store.create_topic(name, partitions, **_parse(settings))
     _say(created, f"created topic {name}: {show_partition_count(created.partitions)}", as_json)
 
 
 @topic.command("list")
 @json_option("One JSON object a line for each topic.")
-@data_option
-def list_topics(as_json: bool, data: Path) -> None:
+@place_options
+def list_topics(as_json: bool, data: Path, bootstrap: str | None) -> None:
     """List the topics. Works beside a live writer, and on Apache Kafka's directories.
 
     \b
     Example:
       logstore topic list --data /var/lib/app/data
     """
-    with open_store(data, read_only=True) as store:
+    with open_to_look(data, bootstrap) as store:
         topics = store.topics()
         if as_json:
             for found in topics:
@@ -75,15 +78,15 @@ def list_topics(as_json: bool, data: Path) -> None:
 @click.argument("name")
 @click.option("--all", "show_all", is_flag=True, help="Show every setting, not only those that the topic sets itself.")
 @json_option("The topic, its settings and its partitions as one JSON object.")
-@data_option
-def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
+@place_options
+def describe(name: str, show_all: bool, as_json: bool, data: Path, bootstrap: str | None) -> None:
     """Show a topic's settings, and for each partition its offsets and size.
 
     \b
     Example:
       logstore topic describe orders --all
     """
-    with open_store(data, read_only=True) as store:
+    with open_to_look(data, bootstrap) as store:
         found = store.topic(name)
         partitions = [_partition(store, name, number) for number in range(found.partitions)]
     settings = dict(found.config.items() if show_all else found.overrides)
@@ -94,20 +97,27 @@ def describe(name: str, show_all: bool, as_json: bool, data: Path) -> None:
     docs = {row.name: row.doc for row in found.config.rows()}
     for setting, value in settings.items():
         click.echo(f"  {setting}={value}" + (f"   {docs[setting]}" if show_all else ""))
-    rows = [(*list(row.values())[:-1], show_size(row["size"])) for row in partitions]
+    rows = [_row(partition) for partition in partitions]
     click.echo(show_table((">partition", ">start offset", ">end offset", ">offsets", ">segments", ">size"), rows))
 
 
-def _partition(store: ReadOnlyTopicStore, name: str, number: int) -> dict[str, int]:
-    view = store.log(name, number).view
+def _partition(place: Place, name: str, number: int) -> dict[str, int | None]:
+    """Of a cluster's partition, how many segments and bytes it has is not told: None."""
+    view = ends(place, TopicPartition(name, number))
+    start_offset, end_offset = view.log_start_offset, view.log_end_offset
     return {
         "partition": number,
-        "log_start_offset": view.log_start_offset,
-        "log_end_offset": view.log_end_offset,
-        "offsets": view.log_end_offset - view.log_start_offset,
-        "segments": len(view.segments),
-        "size": view.size,
+        "log_start_offset": start_offset,
+        "log_end_offset": end_offset,
+        "offsets": end_offset - start_offset,
+        "segments": len(view.segments) if isinstance(view, LogView) else None,
+        "size": view.size if isinstance(view, LogView) else None,
     }
+
+
+def _row(partition: dict[str, int | None]) -> list[object]:
+    *counts, size = partition.values()
+    return [*("-" if count is None else count for count in counts), "-" if size is None else show_size(size)]
 
 
 @topic.command()
@@ -116,9 +126,15 @@ def _partition(store: ReadOnlyTopicStore, name: str, number: int) -> dict[str, i
 @_settings_option
 @click.option("--unset", multiple=True, metavar="NAME", help="Back to the default. May be repeated.")
 @json_option("The altered topic as one JSON object.")
-@data_option
+@place_options
 def alter(
-    name: str, partitions: int | None, settings: tuple[str, ...], unset: tuple[str, ...], as_json: bool, data: Path
+    name: str,
+    partitions: int | None,
+    settings: tuple[str, ...],
+    unset: tuple[str, ...],
+    as_json: bool,
+    data: Path,
+    bootstrap: str | None,
 ) -> None:
     """Change a topic's settings, or add partitions. Keys go to other partitions then.
 
@@ -129,7 +145,7 @@ def alter(
     changes: dict[str, object] = {**_parse(settings), **dict.fromkeys(unset)}
     if not changes and partitions is None:
         raise click.UsageError("nothing to alter: give --partitions, --set or --unset")
-    with open_to_write(data, create=False) as store:
+    with open_to_change(data, bootstrap, create=False) as store:
         altered = store.alter_topic(name, changes, partitions)
     _say(altered, f"altered topic {name}: {show_partition_count(altered.partitions)}; {_overrides(altered)}", as_json)
 
@@ -138,15 +154,15 @@ def alter(
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option("The deleted topic as one JSON object.")
-@data_option
-def delete(name: str, yes: bool, as_json: bool, data: Path) -> None:
+@place_options
+def delete(name: str, yes: bool, as_json: bool, data: Path, bootstrap: str | None) -> None:
     """Delete a topic and all its records. Asks first; where there is no terminal to ask at, --yes must be given.
 
     \b
     Example:
       logstore topic delete orders --yes
     """
-    with open_to_write(data, create=False) as store:
+    with open_to_change(data, bootstrap, create=False) as store:
         found = store.topic(name)
         if not yes:
             if not sys.stdin.isatty():

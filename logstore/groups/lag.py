@@ -7,11 +7,11 @@ from typing import NamedTuple
 from logstore.errors import CorruptData, UnknownPartition, UnknownTopic
 from logstore.format.consumer_protocol import decode_assignment
 from logstore.format.filename import TopicPartition
+from logstore.groups.ends import PartitionEnds
 from logstore.groups.offsets import CONSUMER_PROTOCOL
 from logstore.groups.requests import GroupDescription, MemberDescription, OffsetAndMetadata
-from logstore.storage.log_view import LogView
 
-ViewOf = Callable[[str, int], LogView]  # raises UnknownTopic, UnknownPartition
+ViewOf = Callable[[str, int], PartitionEnds]  # raises UnknownTopic, UnknownPartition
 
 
 class PartitionLag(NamedTuple):

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from logstore.errors import InvalidArgument
 from logstore.format.filename import TopicPartition
+from logstore.groups.ends import PartitionEnds
 from logstore.groups.requests import OffsetAndMetadata
-from logstore.storage.log_view import LogView
 
-Target = Callable[[LogView, int | None], int]  # a log and what is committed of it, to the offset that is wanted
+Target = Callable[[PartitionEnds, int | None], int]  # a log and what is committed of it, to the offset that is wanted
 
 
 class Reset(NamedTuple):
@@ -23,7 +23,7 @@ class Reset(NamedTuple):
 
 
 def plan(
-    views: Mapping[TopicPartition, LogView], committed: Mapping[TopicPartition, OffsetAndMetadata], target: Target
+    views: Mapping[TopicPartition, PartitionEnds], committed: Mapping[TopicPartition, OffsetAndMetadata], target: Target
 ) -> list[Reset]:
     """Raises what ``target`` does: InvalidArgument, CorruptBatch."""
     resets = []
@@ -36,11 +36,11 @@ def plan(
     return resets
 
 
-def to_earliest(view: LogView, committed: int | None) -> int:
+def to_earliest(view: PartitionEnds, committed: int | None) -> int:
     return view.log_start_offset
 
 
-def to_latest(view: LogView, committed: int | None) -> int:
+def to_latest(view: PartitionEnds, committed: int | None) -> int:
     return view.log_end_offset
 
 
@@ -51,7 +51,7 @@ def to_offset(offset: int) -> Target:
 def to_time(timestamp_ms: int) -> Target:
     """The first record that is not older; the end where all are."""
 
-    def target(view: LogView, committed: int | None) -> int:
+    def target(view: PartitionEnds, committed: int | None) -> int:
         found = view.offset_for_time(timestamp_ms)
         return view.log_end_offset if found is None else found.offset
 
@@ -61,7 +61,7 @@ def to_time(timestamp_ms: int) -> Target:
 def shift_by(count: int) -> Target:
     """``count`` offsets on, or back where it is negative, from what is committed."""
 
-    def target(view: LogView, committed: int | None) -> int:
+    def target(view: PartitionEnds, committed: int | None) -> int:
         if committed is None:
             raise InvalidArgument("shift_by", count, f"the group has committed no offset of {view.name} to go from")
         return committed + count

@@ -26,7 +26,7 @@ from confluent_kafka.admin import (
 
 from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
 from logstore.client.kafka.admin import Admin
-from logstore.client.kafka.arguments import as_partitions
+from logstore.client.kafka.arguments import as_partitions, as_times
 from logstore.client.kafka.consumer import ClusterConsumer
 from logstore.client.kafka.errors import Facts
 from logstore.client.kafka.groups import ClusterGroups
@@ -145,6 +145,13 @@ class Cluster:
     def end_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
         """Raises UnknownTopic, UnknownPartition, InvalidArgument."""
         return self._admin.end_offsets(self._existing(partitions))
+
+    def offsets_for_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
+        """The first offset at that time (ms since 1970) or later; None where there is none yet. Raises UnknownTopic,
+        UnknownPartition, InvalidArgument."""
+        wanted = as_times(timestamps_ms)
+        self._admin.check_partitions(wanted)
+        return self._admin.offsets_for_times(wanted)
 
     # -------------------------------------------------------------------------------------------------------- clients
 
