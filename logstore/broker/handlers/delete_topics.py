@@ -1,6 +1,7 @@
 """DeleteTopics: a topic is gone when it is answered; its files follow after file.delete.delay.ms."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from uuid import UUID
 
 from logstore.broker.broker import Broker
@@ -35,23 +36,25 @@ def _delete_all(broker: Broker, asked: Sequence[DeleteTopicState]) -> list[Delet
     results = {}
     for topic in asked:
         name = _name(topic, by_id)
-
-        def delete(name: str | None = name, topic: DeleteTopicState = topic) -> DeletableTopicResult:
-            if topic.name is not None and topic.topic_id != _NO_ID:
-                raise Refused(ErrorCode.INVALID_REQUEST, "You may not specify both topic name and topic id.")
-            if topic.name is None and topic.topic_id == _NO_ID:
-                raise Refused(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
-            if (name or topic.topic_id) in duplicates:
-                raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name or id.")
-            if name is None:
-                raise Refused(ErrorCode.UNKNOWN_TOPIC_ID)
-            topic_id = broker.store.topic(name).topic_id
-            broker.store.delete_topic(name)
-            return DeletableTopicResult(name=name, topic_id=topic_id)
-
-        done = attempt(f"deleting topic {name}", delete)
+        done = attempt(f"deleting topic {name}", partial(_delete, broker, topic, name, duplicates))
         results[topic.name, topic.topic_id] = _result(topic, done) if isinstance(done, Refusal) else done
     return list(results.values())
+
+
+def _delete(
+    broker: Broker, asked: DeleteTopicState, name: str | None, duplicates: Collection[object]
+) -> DeletableTopicResult:
+    if asked.name is not None and asked.topic_id != _NO_ID:
+        raise Refused(ErrorCode.INVALID_REQUEST, "You may not specify both topic name and topic id.")
+    if asked.name is None and asked.topic_id == _NO_ID:
+        raise Refused(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
+    if (name or asked.topic_id) in duplicates:
+        raise Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name or id.")
+    if name is None:
+        raise Refused(ErrorCode.UNKNOWN_TOPIC_ID, f"there is no topic with the id {asked.topic_id}")
+    topic_id = broker.store.topic(name).topic_id
+    broker.store.delete_topic(name)
+    return DeletableTopicResult(name=name, topic_id=topic_id)
 
 
 def _name(topic: DeleteTopicState, by_id: dict[UUID, str]) -> str | None:
