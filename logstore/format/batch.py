@@ -17,7 +17,8 @@ Attributes: bits 0-2 compression, 3 timestamp type (1: the log's append time, wh
 Formats v0 and v1, which Kafka wrote before 0.11, have their magic byte at the same place: recognised, refused by name.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from operator import index
 from struct import Struct
@@ -128,6 +129,9 @@ class BatchHeader(NamedTuple):
         return self.base_timestamp if self.attributes & DELETE_HORIZON else None
 
 
+_new_header: Callable[[tuple[int, ...]], BatchHeader] = partial(tuple.__new__, BatchHeader)
+
+
 class RecordBatch(NamedTuple):
     """A batch in a buffer: its header, and the bytes, looked at only when records are asked for."""
 
@@ -138,7 +142,7 @@ class RecordBatch(NamedTuple):
     @classmethod
     def at(cls, buffer: Buffer, position: int = 0) -> "RecordBatch":
         """The batch at ``position``. Raises CorruptBatch; see ``read_header``."""
-        return cls(read_header(buffer, position), position, buffer)
+        return tuple.__new__(cls, (read_header(buffer, position), position, buffer))
 
     @property
     def data(self) -> memoryview:
@@ -147,12 +151,13 @@ class RecordBatch(NamedTuple):
 
     def check_crc(self) -> None:
         """Raises CorruptBatch where the batch is cut short, or the stored CRC is not that of the bytes."""
-        data = self.data
-        if len(data) < self.header.size:
-            raise CorruptBatch(f"a batch of {self.header.size} bytes is cut short after {len(data)}", self.position)
-        computed = crc32c(data[CRC_START:])
-        if computed != self.header.crc:
-            raise CorruptBatch(f"CRC is {computed:#010x}, stored {self.header.crc:#010x}", self.position)
+        header, position, buffer = self
+        size = header.batch_length + FRAME_SIZE
+        if len(buffer) - position < size:
+            raise CorruptBatch(f"a batch of {size} bytes is cut short after {len(buffer) - position}", position)
+        computed = crc32c(memoryview(buffer)[position + CRC_START : position + size])
+        if computed != header.crc:
+            raise CorruptBatch(f"CRC is {computed:#010x}, stored {header.crc:#010x}", position)
 
     def body(self) -> bytes:
         """The records' bytes, decompressed. Raises CorruptBatch."""
@@ -194,22 +199,20 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
         raise _wrong_magic(buffer, position)
     if available < HEADER_SIZE:
         raise CorruptBatch(f"{available} bytes are too few for a batch header of {HEADER_SIZE}", position)
-    header = BatchHeader._make(HEADER.unpack_from(buffer, position))
-    if header.batch_length < HEADER_SIZE - FRAME_SIZE:
-        raise CorruptBatch(f"a batch length of {header.batch_length} is too small", position)
-    if header.base_offset < 0 or header.last_offset_delta < 0 or not 0 <= header.record_count:
+    header = _new_header(HEADER.unpack_from(buffer, position))
+    base_offset, batch_length, last_offset_delta, record_count = header[0], header[1], header[6], header[12]
+    if batch_length < HEADER_SIZE - FRAME_SIZE:
+        raise CorruptBatch(f"a batch length of {batch_length} is too small", position)
+    if base_offset < 0 or last_offset_delta < 0 or record_count < 0:
         raise CorruptBatch(
-            f"base offset {header.base_offset}, last offset delta {header.last_offset_delta} and record count "
-            f"{header.record_count} cannot be negative",
+            f"base offset {base_offset}, last offset delta {last_offset_delta} and record count {record_count} cannot "
+            "be negative",
             position,
         )
-    if header.last_offset >= OFFSET_MAX:
-        raise CorruptBatch(f"the offset after {header.last_offset} does not fit 64 bits", position)
-    if header.record_count > header.last_offset_delta + 1:
-        raise CorruptBatch(
-            f"{header.record_count} records do not fit offsets 0 to {header.last_offset_delta}",
-            position,
-        )
+    if base_offset + last_offset_delta >= OFFSET_MAX:
+        raise CorruptBatch(f"the offset after {base_offset + last_offset_delta} does not fit 64 bits", position)
+    if record_count > last_offset_delta + 1:
+        raise CorruptBatch(f"{record_count} records do not fit offsets 0 to {last_offset_delta}", position)
     return header
 
 

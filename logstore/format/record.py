@@ -25,6 +25,7 @@ Buffer = bytes | bytearray | memoryview
 Headers = tuple[tuple[str, bytes | None], ...]
 
 OFFSET_DELTA_MAX = 0x7FFFFFFF  # the batch's last_offset_delta is an int32
+RECORD_SIZE_MIN = 7  # a byte a field, its length included, and neither key, value nor headers
 # Lengths up to this keep their encoded heads cached; longer values are too few and too many-sized to gain from it.
 CACHED_LENGTH_MAX = 4096
 

@@ -6,12 +6,12 @@ reader could not read.
 
 from logstore.config import TopicConfig
 from logstore.errors import CorruptBatch, InvalidRecord, InvalidTimestamp, RecordTooLarge
-from logstore.format.batch import COMPRESSION_MASK, CONTROL, HEADER_SIZE, LOG_APPEND_TIME, RecordBatch
+from logstore.format.batch import COMPRESSION_MASK, CONTROL, FRAME_SIZE, HEADER_SIZE, LOG_APPEND_TIME, RecordBatch
 from logstore.format.compression import Compression
 from logstore.format.control_record import CONTROL_TYPES, decode_marker
 from logstore.format.record_check import RecordFacts, check_records
 from logstore.format.rewritten_batch import recompress, restamp
-from logstore.settings import LONG_MAX, LONG_MIN
+from logstore.settings import LONG_MAX
 
 _STORED_AS = {"uncompressed": Compression.NONE} | {codec.name.lower(): codec for codec in Compression if codec}
 _ERRORS_MAX = 1000  # of how many records a refusal names
@@ -25,14 +25,20 @@ def stores_as_sent(config: TopicConfig) -> bool:
 
 
 def admit(
-    batch: RecordBatch, config: TopicConfig, now_ms: int, log: str, facts: RecordFacts | None = None
+    batch: RecordBatch,
+    config: TopicConfig,
+    now_ms: int,
+    log: str,
+    facts: RecordFacts | None = None,
+    *,
+    is_keyed: bool = False,
 ) -> RecordBatch:
-    """The batch as it will be stored in ``log`` (its name). ``facts`` are those of its records, looked for here where
-    they are not given and a setting asks for them. Raises InvalidRecord where the settings refuse it."""
+    """The batch as it will be stored in ``log`` (its name). ``facts``: of its records, where they are known already;
+    ``is_keyed``: every record is known to have a key. Raises InvalidRecord where the settings refuse it."""
     header = batch.header
     if header.attributes & CONTROL:
         return batch
-    if config.compacts and (facts or _facts(batch)).has_null_key:
+    if config.compacts and not is_keyed and (facts or _facts(batch)).has_null_key:
         raise _without_key(batch, log)
     if config.message_timestamp_type == "LogAppendTime":
         batch = restamp(batch, now_ms)
@@ -42,8 +48,8 @@ def admit(
     ):
         _check_timestamps(batch, now_ms, config)
     if config.compression_type != "producer":
-        batch = recompress(batch, _STORED_AS[config.compression_type])
-    if batch.header.size > config.max_message_bytes:
+        batch = recompress(batch, _STORED_AS[config.compression_type], config.compression_level)
+    if batch.header.batch_length > config.max_message_bytes - FRAME_SIZE:
         raise RecordTooLarge(batch.header.size, config.max_message_bytes)
     return batch
 
@@ -52,17 +58,15 @@ def check_sent(batch: RecordBatch) -> RecordFacts:
     """What ``admit`` asks of a batch that somebody else encoded. Raises CorruptBatch for a wrong CRC, and for records
     that cannot be read or are not what the header says; InvalidRecord for a control batch that is no marker."""
     batch.check_crc()
-    header = batch.header
+    header, position, _ = batch
     if header.record_count != header.last_offset_delta + 1:
-        raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", batch.position)
+        raise CorruptBatch(f"the records do not fill offsets 0 to {header.last_offset_delta}", position)
     facts = _facts(batch)
     if not header.attributes & LOG_APPEND_TIME:
         if header.base_timestamp + facts.newest_delta_ms > header.max_timestamp:
-            raise CorruptBatch(
-                f"a record is newer than the batch's largest timestamp {header.max_timestamp}", batch.position
-            )
-        if header.base_timestamp + facts.oldest_delta_ms < LONG_MIN:
-            raise CorruptBatch("a record's timestamp does not fit 64 bits", batch.position)
+            raise CorruptBatch(f"a record is newer than the batch's largest timestamp {header.max_timestamp}", position)
+        if header.base_timestamp + facts.oldest_delta_ms < -LONG_MAX - 1:
+            raise CorruptBatch("a record's timestamp does not fit 64 bits", position)
     if header.attributes & CONTROL:
         _check_marker(batch)
     return facts
@@ -70,11 +74,12 @@ def check_sent(batch: RecordBatch) -> RecordFacts:
 
 def _facts(batch: RecordBatch) -> RecordFacts:
     """Raises CorruptBatch where the records cannot be read, or do not count up their offsets."""
-    header, position = batch.header, batch.position
+    header, position, buffer = batch
     if header.attributes & COMPRESSION_MASK:
         body = batch.body()
         return check_records(body, 0, len(body), header.record_count)
-    return check_records(batch.buffer, position + HEADER_SIZE, position + header.size, header.record_count)
+    end = position + header.batch_length + FRAME_SIZE
+    return check_records(buffer, position + HEADER_SIZE, end, header.record_count)
 
 
 def _check_marker(batch: RecordBatch) -> None:
@@ -91,17 +96,20 @@ def _check_marker(batch: RecordBatch) -> None:
 def _check_timestamps(batch: RecordBatch, now_ms: int, config: TopicConfig) -> None:
     """Raises InvalidTimestamp where one is further from now than the settings allow."""
     times = batch.columns().timestamps_ms
-    limits = (
-        ("message.timestamp.after.max.ms", config.message_timestamp_after_max_ms, "future", times - now_ms),
-        ("message.timestamp.before.max.ms", config.message_timestamp_before_max_ms, "past", now_ms - times),
-    )
-    for setting, limit, where, distances in limits:
-        wrong = (distances > limit).nonzero()[0][:_ERRORS_MAX].tolist()
-        if wrong:
-            reasons = [
-                f"timestamp {times[i]} is {distances[i]} ms in the {where}; the limit is {setting}={limit}" for i in wrong
-            ]
-            raise InvalidTimestamp(reasons[0], tuple(zip(wrong, reasons)))
+    after_max_ms, before_max_ms = config.message_timestamp_after_max_ms, config.message_timestamp_before_max_ms
+    wrong = (times > min(now_ms + after_max_ms, LONG_MAX)) | (times < max(now_ms - before_max_ms, -LONG_MAX))
+    reasons = []
+    for index in wrong.nonzero()[0][:_ERRORS_MAX].tolist():
+        timestamp = int(times[index])
+        if timestamp > now_ms:
+            limit = f"message.timestamp.after.max.ms={after_max_ms}"
+            reason = f"timestamp {timestamp} is {timestamp - now_ms} ms in the future; the limit is {limit}"
+        else:
+            limit = f"message.timestamp.before.max.ms={before_max_ms}"
+            reason = f"timestamp {timestamp} is {now_ms - timestamp} ms in the past; the limit is {limit}"
+        reasons.append((index, reason))
+    if reasons:
+        raise InvalidTimestamp(reasons[0][1], tuple(reasons))
 
 
 def _without_key(batch: RecordBatch, log: str) -> InvalidRecord:

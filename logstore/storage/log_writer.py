@@ -12,11 +12,15 @@ from typing import NamedTuple
 
 from logstore.errors import InvalidRecord, RecordTooLarge, StorageFailure
 from logstore.format.batch import (
+    CONTROL,
+    DELETE_HORIZON,
     FRAME_SIZE,
+    LOG_APPEND_TIME,
     MAGIC,
     NO_PRODUCER_EPOCH,
     NO_PRODUCER_ID,
     NO_SEQUENCE,
+    NO_TIMESTAMP,
     PLACE,
     BatchHeader,
     RecordBatch,
@@ -28,6 +32,7 @@ from logstore.format.compression import Compression
 from logstore.format.index_entry import RELATIVE_OFFSET_MAX
 from logstore.format.plain_batch import BEFORE_COVERED, UNFRAMED_SIZE, encode_plain
 from logstore.format.record import LONE_END, Buffer, Headers, only_bytes
+from logstore.format.record_check import RecordFacts
 from logstore.storage import retention
 from logstore.storage.admission import admit, check_sent, stores_as_sent
 from logstore.storage.arguments import as_column, as_compression
@@ -38,8 +43,16 @@ from logstore.storage.producer_state import DuplicateBatch
 from logstore.storage.replay import update_producers
 from logstore.storage.segment import Segment
 
-# Base offset, last offset and largest timestamp of a batch in the log.
-Stored = tuple[int, int, int] | DuplicateBatch
+
+class Stored(NamedTuple):
+    """A batch in the log, and its largest timestamp. ``append_time_ms``: what the log has put in the place of all its
+    timestamps, NO_TIMESTAMP where it has not. ``is_duplicate`` as in ``Appended``."""
+
+    base_offset: int
+    last_offset: int
+    timestamp_ms: int
+    append_time_ms: int
+    is_duplicate: bool
 
 
 class Appended(NamedTuple):
@@ -56,6 +69,11 @@ class Appended(NamedTuple):
 # An enum's members are slow to look up.
 _OS = Durability.OS
 _receipt: Callable[[tuple[int, int, int, Durability, bool]], Appended] = partial(tuple.__new__, Appended)
+_stored: Callable[[tuple[int, int, int, int, bool]], Stored] = partial(tuple.__new__, Stored)
+
+
+# Attributes that a log gives a batch.
+NOT_OF_CLIENTS = CONTROL | LOG_APPEND_TIME | DELETE_HORIZON
 
 
 class LogWriter(OwnedLog):
@@ -109,7 +127,7 @@ class LogWriter(OwnedLog):
             base_sequence=base_sequence,
         )
         is_keyed = key_column is not None and None not in key_column
-        return self._acknowledge(self._store(RecordBatch.at(batch), is_keyed), durability)
+        return self._acknowledge(self._store(RecordBatch.at(batch), is_keyed=is_keyed), durability)
 
     def _append_in_burst(self, value: bytes, now_ms: int) -> Appended | None:
         """The shortest way, for what ``Burst`` tells of: None, and nothing done, where it does not hold."""
@@ -157,7 +175,9 @@ class LogWriter(OwnedLog):
                 synced_offset = self._group_commit.synced_offset
                 segment = self._segments.active
                 self._burst = Burst(segment, config, self.leader_epoch, now_ms, synced_offset, self._burst)
-        return self._acknowledge((base_offset, base_offset + len(values) - 1, now_ms), durability)
+        return self._acknowledge(
+            _stored((base_offset, base_offset + len(values) - 1, now_ms, NO_TIMESTAMP, False)), durability
+        )
 
     def append_batches(self, data: Buffer, durability: Durability | str = Durability.OS) -> list[Appended]:
         """Append whole batches that somebody else encoded, after a check of each, a receipt for each.
@@ -165,35 +185,59 @@ class LogWriter(OwnedLog):
         Raises CorruptBatch before anything is written, else as ``append``; the batches before the one that failed stay.
         """
         level = Durability.parse(durability)
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise InvalidRecord(f"batches are bytes, not a {type(data).__name__}")
+        _check_type(data)
         found = list(batches(data))
         if not found or found[-1].position + found[-1].header.size != len(data):
             raise InvalidRecord("the data is not a row of whole batches")
-        for batch in found:
-            check_sent(batch)
-        stored = [self._store(batch) for batch in found]
+        checked = [check_sent(batch) for batch in found]
+        stored = [self._store(batch, facts) for batch, facts in zip(found, checked)]
         return [self._acknowledge(where, level) for where in stored]
 
-    def _store(self, batch: RecordBatch, is_keyed: bool = False) -> Stored:
-        """Append a batch, as far as the page cache; ``is_keyed`` as for ``admit``."""
+    def append_batch(self, data: Buffer) -> Stored:
+        """Append the one batch that a client sent: what a broker does. It is checked as by ``append_batches``.
+
+        It is in the page cache then; this waits for no sync, not for flush.messages' either: that is the caller's, see
+        ``is_flush_due``. Raises CorruptBatch, InvalidRecord (of which records, where it can be told), else as
+        ``append``; then nothing is written.
+        """
+        batch = RecordBatch.at(data)
+        header = batch.header
+        if header.batch_length + FRAME_SIZE != len(data):
+            raise InvalidRecord("the data is not one whole batch")
+        if header.attributes & NOT_OF_CLIENTS:
+            raise InvalidRecord("a client's batch is no transaction marker, and has no time that only a log may give")
+        stored = self._store(batch, check_sent(batch))
+        if self._waiters.waiting:
+            self._waiters.wake(stored.last_offset + 1)
+        return stored
+
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether as much is unsynced as ``flush.messages`` allows."""
+        return self._log_end_offset - self._group_commit.synced_offset >= self.config.flush_messages
+
+    def _store(self, batch: RecordBatch, facts: RecordFacts | None = None, is_keyed: bool = False) -> Stored:
+        """Append a batch, as far as the page cache; ``facts`` and ``is_keyed`` as for ``admit``."""
         self._check_writable()
         now_ms = self.now_ms()
-        batch = admit(batch, self.config, now_ms, self.name, is_keyed=is_keyed)
+        batch = admit(batch, self.config, now_ms, self.name, facts, is_keyed=is_keyed)
         header = batch.header
+        delta, max_timestamp, producer_id = header.last_offset_delta, header.max_timestamp, header.producer_id
+        size = header.batch_length + FRAME_SIZE
+        behind_place = memoryview(batch.buffer)[batch.position + PLACE.size : batch.position + size]
         with self._lock:
             self._check_writable()
-            duplicate = self._find_duplicate(header) if header.producer_id >= 0 else None
-            if duplicate is not None:
-                return duplicate
-            delta = header.last_offset_delta
-            base_offset = self._write((batch.data[PLACE.size :],), header.size, delta, header.max_timestamp, now_ms)
-            if header.producer_id >= 0:
-                update_producers(self.producers, header._replace(base_offset=base_offset), batch)
-        return base_offset, base_offset + delta, header.max_timestamp
+            if producer_id >= 0 and (duplicate := self._find_duplicate(header)) is not None:
+                append_time = duplicate.timestamp_ms if header.attributes & LOG_APPEND_TIME else NO_TIMESTAMP
+                return _stored((*duplicate, append_time, True))
+            base_offset = self._write((behind_place,), size, delta, max_timestamp, now_ms)
+            if producer_id >= 0:
+                update_producers(self.producers, header, batch, base_offset)
+        append_time = max_timestamp if header.attributes & LOG_APPEND_TIME else NO_TIMESTAMP
+        return _stored((base_offset, base_offset + delta, max_timestamp, append_time, False))
 
     def _find_duplicate(self, header: BatchHeader) -> DuplicateBatch | None:
-        if header.is_control:
+        if header.attributes & CONTROL:
             return None
         return self.producers.check(
             header.producer_id, header.producer_epoch, header.base_sequence, header.record_count
@@ -206,11 +250,18 @@ class LogWriter(OwnedLog):
         ``size`` bytes with it."""
         base_offset = self._log_end_offset
         last_offset = base_offset + last_offset_delta
-        segment = self._segments.active
-        if not segment.is_growing or self._is_due_to_roll(segment, size, last_offset, now_ms):
-            segment = self._prepare_segment(size, last_offset, now_ms)
-        place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
+        segment, config = self._segments.active, self.config
         position = segment.size
+        if (  # mostly nothing is due, which few looks tell
+            position > segment.unindexed_until
+            or position + size > config.segment_bytes
+            or not 0 <= now_ms - segment.created_ms <= config.segment_ms
+            or last_offset - segment.base_offset > RELATIVE_OFFSET_MAX
+            or not segment.is_growing
+        ):
+            segment = self._prepare_segment(size, last_offset, now_ms)
+            position = segment.size
+        place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
         try:
             segment.append((place, *pieces), size, base_offset, last_offset, max_timestamp, now_ms)
             if self.leader_epochs.latest != self.leader_epoch:
@@ -224,7 +275,7 @@ class LogWriter(OwnedLog):
 
     def _acknowledge(self, stored: Stored, durability: Durability) -> Appended:
         """Wake who waits for the batch, see that it is as durable as it must be, and say how durable it is."""
-        base_offset, last_offset, timestamp_ms = stored
+        base_offset, last_offset, timestamp_ms, _, is_duplicate = stored
         end_offset = last_offset + 1
         if self._waiters.waiting:
             self._waiters.wake(end_offset)
@@ -232,7 +283,7 @@ class LogWriter(OwnedLog):
         if durability is Durability.FSYNC or unsynced_count >= self.config.flush_messages:
             self._group_commit.wait(end_offset)
         reached = Durability.FSYNC if self._group_commit.synced_offset >= end_offset else Durability.OS
-        return Appended(base_offset, last_offset, timestamp_ms, reached, type(stored) is DuplicateBatch)
+        return Appended(base_offset, last_offset, timestamp_ms, reached, is_duplicate)
 
     def _is_due_to_roll(self, segment: Segment, size: int, last_offset: int, now_ms: int) -> bool:
         config = self.config
@@ -258,3 +309,8 @@ class LogWriter(OwnedLog):
                 segment.cut_back(position, self.config.segment_bytes if self.config.preallocate else 0)
         except StorageFailure:
             pass  # what made the append fail is raised
+
+
+def _check_type(data: object) -> None:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidRecord(f"batches are bytes, not a {type(data).__name__}")

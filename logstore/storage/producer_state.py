@@ -12,7 +12,8 @@ Pure: no files, no clock. The partition's writer calls it; nothing here is safe 
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from logstore.errors import InvalidRecord, OutOfOrderSequence, ProducerFenced
@@ -22,6 +23,7 @@ from logstore.format.producer_snapshot import ProducerSnapshotEntry
 BATCHES_REMEMBERED = 5  # Kafka's: so many batches may an idempotent producer have in flight
 NO_COORDINATOR_EPOCH = -1
 NO_OFFSET = -1
+_SEQUENCE_MAX = 0x7FFF_FFFF
 
 
 class DuplicateBatch(NamedTuple):
@@ -38,6 +40,9 @@ class _Batch(NamedTuple):
     base_offset: int
     last_offset: int
     timestamp_ms: int
+
+
+_new_batch: Callable[[tuple[int, int, int, int, int]], _Batch] = partial(tuple.__new__, _Batch)
 
 
 class _Producer:
@@ -65,7 +70,7 @@ class _Producer:
 
 def add_to_sequence(sequence: int, count: int) -> int:
     """The sequence ``count`` records after ``sequence`` (before, if negative): 0 comes after 2^31-1."""
-    return (sequence + count) & 0x7FFF_FFFF
+    return (sequence + count) & _SEQUENCE_MAX
 
 
 class ProducerState:
@@ -129,9 +134,11 @@ class ProducerState:
         producer = self._producers.get(producer_id)
         if producer is None:
             producer = self._producers[producer_id] = _Producer()
-        producer.enter_epoch(producer_epoch)
-        last_sequence = add_to_sequence(base_sequence, last_offset - base_offset)
-        producer.add_batch(_Batch(base_sequence, last_sequence, base_offset, last_offset, timestamp_ms))
+        if producer_epoch != producer.epoch:
+            producer.enter_epoch(producer_epoch)
+        last_sequence = (base_sequence + last_offset - base_offset) & _SEQUENCE_MAX
+        producer.batches.append(_new_batch((base_sequence, last_sequence, base_offset, last_offset, timestamp_ms)))
+        producer.next_sequence = (last_sequence + 1) & _SEQUENCE_MAX
         producer.timestamp_ms = timestamp_ms
         if is_transactional:
             self._open_transactions.setdefault(producer_id, base_offset)

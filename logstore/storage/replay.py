@@ -9,7 +9,7 @@ from pathlib import Path
 
 from logstore.errors import CorruptBatch, CorruptData, CorruptSnapshot
 from logstore.format import filename, producer_snapshot
-from logstore.format.batch import BatchHeader, RecordBatch
+from logstore.format.batch import CONTROL, BatchHeader, RecordBatch
 from logstore.format.control_record import decode_marker
 from logstore.storage import files
 from logstore.storage.leader_epochs import LeaderEpochs
@@ -48,7 +48,7 @@ def replay(
             if leader_epochs.epoch_for(header.base_offset) != header.partition_leader_epoch:
                 leader_epochs.assign(header.partition_leader_epoch, header.base_offset)
             if header.producer_id >= 0:
-                update_producers(producers, header, batch)
+                update_producers(producers, header, batch, header.base_offset)
 
 
 def drop_snapshots(directory: Path, offsets: list[int], end_offset: int, has_lost_power: bool) -> None:
@@ -86,16 +86,16 @@ def good_batches(segment: Segment, from_offset: int) -> Iterable[RecordBatch]:
             yield found.batch
 
 
-def update_producers(producers: ProducerState, header: BatchHeader, batch: RecordBatch) -> None:
-    """Take note of a producer's batch, or of a transaction's marker."""
-    if not header.is_control:
+def update_producers(producers: ProducerState, header: BatchHeader, batch: RecordBatch, base_offset: int) -> None:
+    """Take note of a producer's batch, or of a transaction's marker, that stands at ``base_offset``."""
+    if not header.attributes & CONTROL:
         if header.base_sequence >= 0:
             producers.update(
                 header.producer_id,
                 header.producer_epoch,
                 header.base_sequence,
-                header.base_offset,
-                header.last_offset,
+                base_offset,
+                base_offset + header.last_offset_delta,
                 header.max_timestamp,
                 header.is_transactional,
             )

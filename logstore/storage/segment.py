@@ -76,7 +76,7 @@ class Segment(SegmentReader):
         """Write one batch, given in pieces, behind the last. On an error bytes may lie behind ``size``, and index
         entries for them: the caller cuts back."""
         position = self.size
-        index_is_due = position > self.unindexed_until
+        index_is_due = position > self._entry_position + self.index_interval
         is_largest = max_timestamp > self.max_timestamp
         largest = (max_timestamp, last_offset) if is_largest else (self.max_timestamp, self.max_timestamp_offset)
         if index_is_due:  # before the batch: when that is written nothing more can fail
