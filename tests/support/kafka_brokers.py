@@ -1,7 +1,7 @@
 """A broker for real clients to talk to, once for a process of tests: ours, and a real Kafka as the oracle of each test.
 
-The fixtures are those of tests/broker (see its conftest). A test that takes ``broker_address`` or ``agent`` runs against ours always, and
-against Kafka where slow tests run.
+The fixtures are those of tests/broker (see its conftest). A test that takes ``broker_address`` or ``agent`` runs
+against ours always, and against Kafka where slow tests run.
 """
 
 import itertools

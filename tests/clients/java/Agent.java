@@ -196,6 +196,7 @@ public final class Agent {
         properties.put("auto.offset.reset", text(call, "reset", "earliest"));
         properties.put("enable.auto.commit", group != null && flag(call, "auto_commit", false));
         properties.put("auto.commit.interval.ms", 100);
+        properties.put("metadata.max.age.ms", 1000);
         properties.put("session.timeout.ms", number(call, "session_timeout_ms", 45_000));
         properties.put("heartbeat.interval.ms", number(call, "heartbeat_interval_ms", 200));
         if (call.has("assignor")) {

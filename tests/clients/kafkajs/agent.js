@@ -86,6 +86,7 @@ const consumerOf = (group, settings) =>
     rebalanceTimeout: 10000,
     heartbeatInterval: settings.heartbeat_interval_ms ?? 200,
     maxWaitTimeInMs: 200,
+    metadataMaxAge: 1000,
     allowAutoTopicCreation: false,
     ...(settings.max_bytes ? { maxBytes: settings.max_bytes, maxBytesPerPartition: settings.max_bytes } : {}),
   })
@@ -305,7 +306,7 @@ lines.on('line', async (line) => {
     say({ id, ok: (await operations[op](settings)) ?? null })
   } catch (error) {
     console.error(error)
-    say({ id, error: String(error) })
+    say({ id, error: [error, ...(error.errors ?? [])].join('; ') })
   }
 })
 lines.on('close', () => process.exit(0))

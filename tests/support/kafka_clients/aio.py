@@ -97,7 +97,7 @@ class Aio:
             "auto_commit_interval_ms": 100,
             "session_timeout_ms": settings.get("session_timeout_ms", 45_000),
             "heartbeat_interval_ms": settings.get("heartbeat_interval_ms", 200),
-            "metadata_max_age_ms": 5000,
+            "metadata_max_age_ms": 1000,
         }
         if "assignor" in settings:
             own["partition_assignment_strategy"] = [ASSIGNORS[settings["assignor"]]]

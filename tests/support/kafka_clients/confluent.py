@@ -20,7 +20,7 @@ from kafka_clients.serving import serve
 
 WAIT_S = 30
 # It asks again at once instead of after 100 ms to 10 s: what a broker that restarts makes it wait for.
-BRISK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 5000}
+BRISK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 1000}
 PASSING = {KafkaError._PARTITION_EOF, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 
 

@@ -77,6 +77,7 @@ class KafkaPython:
             "auto_offset_reset": settings.get("reset", "earliest"),
             "enable_auto_commit": settings.get("auto_commit", False) if group else False,
             "auto_commit_interval_ms": 100,
+            "metadata_max_age_ms": 1000,
             "session_timeout_ms": settings.get("session_timeout_ms", 45_000),
             "heartbeat_interval_ms": settings.get("heartbeat_interval_ms", 200),
         }
@@ -103,7 +104,9 @@ class KafkaPython:
         return {topic["name"]: len(topic["partitions"]) for topic in self._admin.describe_topics()}
 
     def configs(self, topic: str) -> dict[str, str]:
-        return _values(self._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]), topic)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        described = self._admin.describe_configs([resource], config_filter="all")["topic"][topic]
+        return {name: entry["value"] for name, entry in described.items()}
 
     def set_config(self, topic: str, name: str, value: str) -> None:
         self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: value})])
@@ -136,10 +139,6 @@ class KafkaPython:
         ends = [*consumer.beginning_offsets(places).values(), *consumer.end_offsets(places).values()]
         consumer.close()
         return ends
-
-
-def _values(described: Any, topic: str) -> dict[str, str]:
-    return {name: entry["value"] for name, entry in described[topic].items()}
 
 
 class _Streaming:
