@@ -4,7 +4,6 @@ In TOML a name is quoted, or has underscores: a table per dot does not work wher
 max.connections.per.ip does behind max.connections; where it works, it is taken too.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +73,8 @@ def _read_properties(path: Path, data: bytes) -> dict[str, str]:
 
 
 def _read_toml(path: Path, data: bytes) -> dict[str, object]:
+    import tomllib  # when there is such a file: a server starts without
+
     try:
         return _flattened(tomllib.loads(data.decode()))
     except tomllib.TOMLDecodeError as error:

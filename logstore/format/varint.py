@@ -23,7 +23,10 @@ def _encode(value: int) -> bytes:
 
 
 # One and two bytes: lengths and deltas are nearly always here. A look-up takes a tenth of the loop's time.
-_SMALL = tuple(_encode(value) for value in range(1 << 14))
+_SMALL = (
+    *[bytes((value,)) for value in range(1 << 7)],
+    *[bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 7, 1 << 14)],
+)
 _SMALL_COUNT = len(_SMALL)
 
 

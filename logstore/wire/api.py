@@ -4,47 +4,12 @@ A client takes an advertised range as a promise, and infers from some what relea
 ListOffsets up to 9: 3.9). So only what works stands in the table, and what one release brought comes in together.
 """
 
+import importlib
 from collections.abc import Mapping
 from enum import IntEnum, unique
+from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
 
-from logstore.wire.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
-from logstore.wire.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
-from logstore.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
-from logstore.wire.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
-from logstore.wire.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
-from logstore.wire.messages.delete_records import DeleteRecordsRequest, DeleteRecordsResponse
-from logstore.wire.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
-from logstore.wire.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
-from logstore.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
-from logstore.wire.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
-from logstore.wire.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
-from logstore.wire.messages.describe_producers import DescribeProducersRequest, DescribeProducersResponse
-from logstore.wire.messages.describe_topic_partitions import (
-    DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse,
-)
-from logstore.wire.messages.fetch import FetchRequest, FetchResponse
-from logstore.wire.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
-from logstore.wire.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
-from logstore.wire.messages.incremental_alter_configs import (
-    IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
-)
-from logstore.wire.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
-from logstore.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse
-from logstore.wire.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
-from logstore.wire.messages.list_config_resources import ListConfigResourcesRequest, ListConfigResourcesResponse
-from logstore.wire.messages.list_groups import ListGroupsRequest, ListGroupsResponse
-from logstore.wire.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
-from logstore.wire.messages.metadata import MetadataRequest, MetadataResponse
-from logstore.wire.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
-from logstore.wire.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
-from logstore.wire.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
-from logstore.wire.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse
-from logstore.wire.messages.produce import ProduceRequest, ProduceResponse
-from logstore.wire.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from logstore.wire.schema import Message
 
 
@@ -145,50 +110,68 @@ class ApiKey(IntEnum):
     DELETE_SHARE_GROUP_OFFSETS = 92
 
 
-class Api(NamedTuple):
-    """``advertised``: the first and the last version that clients are told of; ``request.versions`` can be decoded."""
+class Api:
+    """``advertised``: the first and the last version that clients are told of; ``request.versions`` can be decoded.
 
-    key: ApiKey
-    request: type[Message]
-    response: type[Message]
-    advertised: tuple[int, int]
+    The messages are found by the API's name, and imported when first asked for: a broker that starts needs few.
+    """
+
+    def __init__(self, key: ApiKey, advertised: tuple[int, int]) -> None:
+        self.key = key
+        self.advertised = advertised
+
+    def __repr__(self) -> str:
+        return f"Api({self.key!r}, {self.advertised})"
+
+    @cached_property
+    def request(self) -> type[Message]:
+        return self._message("Request")
+
+    @cached_property
+    def response(self) -> type[Message]:
+        return self._message("Response")
+
+    def _message(self, kind: str) -> type[Message]:
+        module = importlib.import_module(f"logstore.wire.messages.{self.key.name.lower()}")
+        message: type[Message] = getattr(module, self.key.name.title().replace("_", "") + kind)
+        return message
 
 
 _ADVERTISED = (
     # The core: producing and fetching.
-    Api(ApiKey.API_VERSIONS, ApiVersionsRequest, ApiVersionsResponse, (0, 4)),
-    Api(ApiKey.METADATA, MetadataRequest, MetadataResponse, (0, 13)),
+    Api(ApiKey.API_VERSIONS, (0, 4)),
+    Api(ApiKey.METADATA, (0, 13)),
     # librdkafka tells by a minimum of 0 which codecs a broker knows (KAFKA-18659); below 3 nothing can be decoded.
-    Api(ApiKey.PRODUCE, ProduceRequest, ProduceResponse, (0, 11)),
-    Api(ApiKey.FETCH, FetchRequest, FetchResponse, (4, 17)),
-    Api(ApiKey.LIST_OFFSETS, ListOffsetsRequest, ListOffsetsResponse, (1, 9)),
-    Api(ApiKey.INIT_PRODUCER_ID, InitProducerIdRequest, InitProducerIdResponse, (0, 5)),
-    Api(ApiKey.CREATE_TOPICS, CreateTopicsRequest, CreateTopicsResponse, (2, 7)),
-    Api(ApiKey.DELETE_TOPICS, DeleteTopicsRequest, DeleteTopicsResponse, (1, 6)),
-    Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, (2, 4)),
+    Api(ApiKey.PRODUCE, (0, 11)),
+    Api(ApiKey.FETCH, (4, 17)),
+    Api(ApiKey.LIST_OFFSETS, (1, 9)),
+    Api(ApiKey.INIT_PRODUCER_ID, (0, 5)),
+    Api(ApiKey.CREATE_TOPICS, (2, 7)),
+    Api(ApiKey.DELETE_TOPICS, (1, 6)),
+    Api(ApiKey.OFFSET_FOR_LEADER_EPOCH, (2, 4)),
     # Groups of the classic protocol.
-    Api(ApiKey.FIND_COORDINATOR, FindCoordinatorRequest, FindCoordinatorResponse, (0, 6)),
-    Api(ApiKey.JOIN_GROUP, JoinGroupRequest, JoinGroupResponse, (0, 9)),
-    Api(ApiKey.SYNC_GROUP, SyncGroupRequest, SyncGroupResponse, (0, 5)),
-    Api(ApiKey.HEARTBEAT, HeartbeatRequest, HeartbeatResponse, (0, 4)),
-    Api(ApiKey.LEAVE_GROUP, LeaveGroupRequest, LeaveGroupResponse, (0, 5)),
-    Api(ApiKey.OFFSET_COMMIT, OffsetCommitRequest, OffsetCommitResponse, (2, 9)),
-    Api(ApiKey.OFFSET_FETCH, OffsetFetchRequest, OffsetFetchResponse, (1, 9)),
-    Api(ApiKey.DESCRIBE_GROUPS, DescribeGroupsRequest, DescribeGroupsResponse, (0, 5)),
-    Api(ApiKey.LIST_GROUPS, ListGroupsRequest, ListGroupsResponse, (0, 5)),
-    Api(ApiKey.DELETE_GROUPS, DeleteGroupsRequest, DeleteGroupsResponse, (0, 2)),
-    Api(ApiKey.OFFSET_DELETE, OffsetDeleteRequest, OffsetDeleteResponse, (0, 0)),
+    Api(ApiKey.FIND_COORDINATOR, (0, 6)),
+    Api(ApiKey.JOIN_GROUP, (0, 9)),
+    Api(ApiKey.SYNC_GROUP, (0, 5)),
+    Api(ApiKey.HEARTBEAT, (0, 4)),
+    Api(ApiKey.LEAVE_GROUP, (0, 5)),
+    Api(ApiKey.OFFSET_COMMIT, (2, 9)),
+    Api(ApiKey.OFFSET_FETCH, (1, 9)),
+    Api(ApiKey.DESCRIBE_GROUPS, (0, 5)),
+    Api(ApiKey.LIST_GROUPS, (0, 5)),
+    Api(ApiKey.DELETE_GROUPS, (0, 2)),
+    Api(ApiKey.OFFSET_DELETE, (0, 0)),
     # Administration.
-    Api(ApiKey.CREATE_PARTITIONS, CreatePartitionsRequest, CreatePartitionsResponse, (0, 3)),
-    Api(ApiKey.DELETE_RECORDS, DeleteRecordsRequest, DeleteRecordsResponse, (0, 2)),
-    Api(ApiKey.DESCRIBE_CONFIGS, DescribeConfigsRequest, DescribeConfigsResponse, (1, 4)),
-    Api(ApiKey.ALTER_CONFIGS, AlterConfigsRequest, AlterConfigsResponse, (0, 2)),
-    Api(ApiKey.INCREMENTAL_ALTER_CONFIGS, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, (0, 1)),
-    Api(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest, DescribeClusterResponse, (0, 2)),
-    Api(ApiKey.DESCRIBE_TOPIC_PARTITIONS, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, (0, 0)),
-    Api(ApiKey.DESCRIBE_LOG_DIRS, DescribeLogDirsRequest, DescribeLogDirsResponse, (1, 4)),
-    Api(ApiKey.DESCRIBE_PRODUCERS, DescribeProducersRequest, DescribeProducersResponse, (0, 0)),
-    Api(ApiKey.LIST_CONFIG_RESOURCES, ListConfigResourcesRequest, ListConfigResourcesResponse, (0, 1)),
+    Api(ApiKey.CREATE_PARTITIONS, (0, 3)),
+    Api(ApiKey.DELETE_RECORDS, (0, 2)),
+    Api(ApiKey.DESCRIBE_CONFIGS, (1, 4)),
+    Api(ApiKey.ALTER_CONFIGS, (0, 2)),
+    Api(ApiKey.INCREMENTAL_ALTER_CONFIGS, (0, 1)),
+    Api(ApiKey.DESCRIBE_CLUSTER, (0, 2)),
+    Api(ApiKey.DESCRIBE_TOPIC_PARTITIONS, (0, 0)),
+    Api(ApiKey.DESCRIBE_LOG_DIRS, (1, 4)),
+    Api(ApiKey.DESCRIBE_PRODUCERS, (0, 0)),
+    Api(ApiKey.LIST_CONFIG_RESOURCES, (0, 1)),
 )
 
 APIS: Mapping[int, Api] = MappingProxyType({api.key: api for api in _ADVERTISED})
