@@ -39,6 +39,8 @@ class Broker:
         self.cluster_id = meta.get("cluster.id", "")
         self.host, self.port = "", 0
         self.be_reached_at(self.config.listener.address)
+        self.waits_for_disk = self.config.acks_all_durability == "fsync"
+        """Whether what is acknowledged with acks=all must be on the disk."""
         self.metrics = Metrics()
         self.threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker")
         self.syncs = Syncs(self.threads, self.metrics.flushed)

@@ -12,11 +12,14 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from logstore.broker.refusal import Refused
 from logstore.broker.requests import PRODUCE, Turn, begin
 from logstore.broker.sending import Piece, Sender
 from logstore.errors import LogstoreError, MalformedMessage
+from logstore.storage.file_slice import FileSlice
 from logstore.wire.framing import FrameReader
 
 if TYPE_CHECKING:
@@ -35,20 +38,20 @@ class Connection(asyncio.BufferedProtocol):
         self.broker = server.broker
         self.host = host
         self.read_s = 0.0  # when something was last read
-        self.turns: deque[Turn] = deque()  # the requests under way, in the order of their answers
+        self.turns: deque[Turn] = deque()  # of requests that have to wait, and of those behind them
+        self.out: list[Piece] = []  # responses that go out next
         self._server = server
         self._loop = self.broker.loop
         self._memory = server.memory
         self._metrics = self.broker.metrics
         self._reader = FrameReader(self.broker.config.socket_request_max_bytes)
-        self._sender = Sender(peer, self._loop, self.broker.threads, self._on_sent, self.drop)
+        self._sender = Sender(peer, self._loop, self.broker.threads, self._go_on, self.drop)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytes] = deque()  # requests that have come and are not served yet
-        self._out: list[Piece] = []
         self._is_serving = False
         self._is_paused = self._awaits_memory = self._is_finishing = False
+        self._is_at_ease = True  # nothing but responses that are ready to go is to be seen to
         self._held_size = 0
-        self._sent_size = 0  # as far as it is in the metrics
         self._begun_s = 0.0  # when the request began to come that is not whole yet; 0: there is none
 
     # ------------------------------------------------------------------------------------------------------ coming in
@@ -56,32 +59,38 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.read_s = self._loop.time()
+        self.read_s = monotonic()
         self._server.connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._reader.buffer()
 
     def buffer_updated(self, count: int) -> None:
-        self.read_s = self._loop.time()
+        self.read_s = monotonic()
         self._metrics.bytes_in += count
+        self._is_serving = True
         try:
             frames = self._reader.received(count)
-            self._is_serving = True
             for frame in frames:
-                if self._waiting or not self._may_serve(frame):
-                    self._waiting.append(bytes(frame))
-                else:
+                if not self._waiting and self._may_serve(frame):
                     begin(self, frame)
-        except LogstoreError as error:
+                else:
+                    self._waiting.append(bytes(frame))
+                    self._is_at_ease = False
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this connection only
             self.drop(error)
             return
         finally:
             self._is_serving = False
+        if self._is_at_ease and not self._reader.held_size and not self._memory.is_full:
+            self._flush()
+            if self._sender.is_idle:
+                return
         self._note_unfinished(bool(frames))
         self._go_on()
 
     def _may_serve(self, frame: memoryview | bytes) -> bool:
+        """Whether the request that is next in order may be served now."""
         if not self._sender.is_idle or self._is_finishing:
             return False
         turns = self.turns
@@ -90,20 +99,15 @@ class Connection(asyncio.BufferedProtocol):
         return turns[-1].api_key == PRODUCE and frame[0] == 0 == frame[1] and len(turns) < TURNS_MAX
 
     def _note_unfinished(self, has_ended_one: bool) -> None:
-        """Take the time, and the memory, of a request that is not whole yet."""
-        held_size = self._reader.held_size
-        if not held_size:
+        """Take the time of a request that is not whole yet."""
+        if not self._reader.held_size:
             self._begun_s = 0.0
         elif has_ended_one or not self._begun_s:
             self._begun_s = self.read_s
-        if held_size or self._held_size:
-            self._hold(held_size)
-        elif self._memory.is_full:
-            self._awaits_memory = self._memory.must_wait(self)
 
-    def _hold(self, size: int) -> None:
-        """Account for what is in memory of this connection."""
-        size += sum(map(len, self._waiting)) + self._sender.queued_size
+    def _account(self) -> None:
+        """Take note of what is in memory of this connection, and of whether it may have more."""
+        size = self._reader.held_size + sum(map(len, self._waiting)) + self._sender.queued_size
         if size != self._held_size:
             self._held_size = size
             self._memory.hold(self, size)
@@ -112,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_memory(self) -> None:
         self._awaits_memory = False
         if self._begun_s:
-            self._begun_s = self._loop.time()  # that it waited is not the client's fault
+            self._begun_s = monotonic()  # that it waited is not the client's fault
         self._go_on()
 
     # ------------------------------------------------------------------------------------------------------- going out
@@ -122,36 +126,36 @@ class Connection(asyncio.BufferedProtocol):
         turns = self.turns
         while turns and (response := turns[0].response) is not None:
             turns.popleft()
-            self._out += response
+            self.out += response
         if not self._is_serving:
             self._go_on()
 
     def _go_on(self) -> None:
         """Send what is ready, serve what can be served, and read on if nothing is left to do."""
         self._flush()
-        if self._waiting:
-            self._serve_waiting()
-        must_wait = bool(self._waiting) or self._awaits_memory or self._is_finishing or not self._sender.is_idle
+        self._serve_waiting()
         transport = self._transport
         if transport is None:
             return
+        self._account()
+        must_wait = bool(self._waiting) or self._awaits_memory or self._is_finishing or not self._sender.is_idle
         if must_wait != self._is_paused:
             self._is_paused = must_wait
             if must_wait:
                 transport.pause_reading()
             else:
                 transport.resume_reading()
-        if self._held_size:
-            self._hold(self._reader.held_size)
+        self._is_at_ease = not (must_wait or self._begun_s or self._held_size)
         if self._is_finishing and not self.turns and self._sender.is_idle:
             self.close()
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._may_serve(self._waiting[0]):
+        waiting = self._waiting
+        while waiting and self._may_serve(waiting[0]):
             self._is_serving = True
             try:
-                begin(self, self._waiting.popleft())
-            except LogstoreError as error:
+                begin(self, waiting.popleft())
+            except Exception as error:  # noqa: BLE001  # as above
                 self.drop(error)
                 return
             finally:
@@ -159,26 +163,16 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
 
     def _flush(self) -> None:
-        out = self._out
+        out = self.out
         if not out:
             return
-        self._out = []
         if len(out) == 1 and type(out[0]) is bytes:
+            self._metrics.bytes_out += len(out[0])
             self._sender.send(out[0])
         else:
+            self._metrics.bytes_out += sum(piece.size if type(piece) is FileSlice else len(piece) for piece in out)
             self._sender.send_pieces(out)
-        self._count_sent()
-        if not self._sender.is_idle and not self._held_size:
-            self._hold(self._reader.held_size)
-
-    def _count_sent(self) -> None:
-        sent_size = self._sender.sent_size
-        self._metrics.bytes_out += sent_size - self._sent_size
-        self._sent_size = sent_size
-
-    def _on_sent(self) -> None:
-        self._count_sent()
-        self._go_on()
+        self.out = []
 
     # ------------------------------------------------------------------------------------------------------- the end
 
@@ -205,15 +199,19 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def drop(self, error: Exception) -> None:
+    def drop(self, error: BaseException) -> None:
         """End it at once; what was to be sent is lost."""
-        logger.info("connection from %s ended: %s", self.host, error)
+        if isinstance(error, LogstoreError | Refused | OSError):
+            logger.info("connection from %s ended: %s", self.host, error)
+        else:
+            logger.error("a request from %s failed", self.host, exc_info=error)
+        self._is_finishing, self._is_at_ease = True, False
+        self._waiting.clear()
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._count_sent()
         self._sender.close()
         self._waiting.clear()
         for turn in self.turns:

@@ -1,11 +1,11 @@
 """From a request's bytes to its response's: which handler answers which API, and what becomes of errors.
 
-A handler is a module of ``handlers`` with the API's name (``handlers/create_topics.py``, ``wire/messages/create_topics.py``)
-and a function ``handle(broker, request, context)``, which gives the response; one that has to wait is a coroutine
-function. Modules are imported when first asked for: most clients use few APIs, and a broker starts without them.
+A handler is a module of ``handlers`` with the API's name, as its messages have in ``wire/messages``, and a function
+``handle(broker, request, context)``, which gives the response; one that has to wait is a coroutine function. Modules
+are imported when first asked for: most clients use few APIs, and a broker starts without them.
 
-What is advertised is what the table of wire.api and the handlers have in common. An error of ours that a handler lets
-out becomes the response's error code, if it has one; else the connection ends, as it does for bytes that are no request.
+What is advertised is what the table of wire.api and the handlers have in common. An error that a handler lets out
+becomes the response's error code, if it has one; else the connection ends, as it does for bytes that are no request.
 """
 
 import importlib
@@ -35,9 +35,9 @@ class Handlers(Mapping[int, Handler]):
     """The function ``handle`` of each API that has a module, by the API's key."""
 
     def __init__(self) -> None:
-        self._names = {key.value: key.name.lower() for key in ApiKey}
+        names = {key.value: key.name.lower() for key in ApiKey}
         there = {module.name for module in pkgutil.iter_modules(handlers.__path__)}
-        self._keys = [key for key, name in self._names.items() if name in there]
+        self._keys = {key: name for key, name in names.items() if name in there}
         self._handlers: dict[int, Handler] = {}
 
     def __getitem__(self, key: int) -> Handler:
@@ -45,7 +45,7 @@ class Handlers(Mapping[int, Handler]):
         if handler is None:
             if key not in self._keys:
                 raise KeyError(key)
-            module = importlib.import_module(f"{handlers.__name__}.{self._names[key]}")
+            module = importlib.import_module(f"{handlers.__name__}.{self._keys[key]}")
             handler = self._handlers[key] = module.handle
         return handler
 
@@ -100,7 +100,7 @@ def _failed(broker: "Broker", api: Api, error: Exception) -> Message:
     """The response that tells of an error. Raises it where the response has no place for one."""
     code = error_code(error)
     if not isinstance(error, LogstoreError):
-        logger.exception("%s failed", api.key.name, exc_info=error)
+        logger.error("%s failed", api.key.name, exc_info=error)
     broker.metrics.error(api.key, code)
     fields = {field.name for field in api.response.wire_fields}
     if "error_code" not in fields:

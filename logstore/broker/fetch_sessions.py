@@ -23,8 +23,8 @@ FetchKey = tuple[str | UUID, int]
 
 
 class FetchPartition:
-    """A partition that is fetched, by its topic's name or, where ``topic_id`` is not None, by that. ``told`` is what the
-    client was last told of it: whatever of its state it need not be told again."""
+    """A partition that is fetched, by its topic's name or, where ``topic_id`` is not None, by that. ``told`` is what
+    the client was last told of it, and need not be told again."""
 
     __slots__ = ("current_leader_epoch", "fetch_offset", "max_bytes", "partition", "told", "topic", "topic_id")
 

@@ -21,7 +21,7 @@ _NO_OFFSET = -1
 
 
 class Fetched(NamedTuple):
-    """A partition's part of a response; ``end_offset`` is where the log ended then. Without a slice there is nothing."""
+    """A partition's part of a response; ``log`` is None where the error says why nothing was looked at."""
 
     partition: "FetchPartition"
     error: ErrorCode

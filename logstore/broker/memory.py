@@ -12,8 +12,8 @@ class Holder(Hashable, Protocol):
 class MemoryBudget:
     """At most ``limit`` bytes, -1 without one: who would have more is told to wait, and called when there is room.
 
-    The one who has held some for longest never waits: so there is always somebody who goes on, and lets go of his in the
-    end. What is held is bounded by the limit and the largest that one may have.
+    The one who has held some for longest never waits: so there is always somebody who goes on, and lets go of his in
+    the end. What is held is bounded by the limit and the largest that one may have.
     """
 
     def __init__(self, limit: int) -> None:

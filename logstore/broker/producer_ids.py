@@ -17,8 +17,8 @@ _ID_MAX = 2**63 - 1
 
 
 class ProducerIds:
-    """Of the data directory at ``path``. Safe to use from many threads. ``next_id`` may block, once in a thousand calls:
-    where ``is_ready`` it does not."""
+    """Of the data directory at ``path``. Safe to use from many threads. ``next_id`` may block, once in a thousand
+    calls: where ``is_ready`` it does not."""
 
     def __init__(self, path: Path) -> None:
         self._path = path / filename.PRODUCER_IDS

@@ -1,9 +1,8 @@
 """Sending a connection's responses: bytes as they are, records out of the log's files.
 
-Pieces go out in the order given. Bytes and small slices are joined into one write; a large slice leaves by ``sendfile``,
-without a copy in this process. What a full socket does not take waits here, in a place of its own for each connection,
-until there is room. Records that are not in the page cache are read ahead in a thread: a cold disk must not stall the
-other connections.
+Pieces go out in the order given. Bytes and small slices are joined into one write; a large slice leaves by
+``sendfile``, without a copy in this process. What a full socket does not take waits here until there is room. Records
+that are not in the page cache are read ahead in a thread: a cold disk must not stall the other connections.
 
 Owns nothing but a duplicate of the socket's descriptor while it waits for room, since the event loop lets nobody else
 wait on its transports' own.
@@ -16,6 +15,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from time import monotonic
 
 from logstore.errors import LogstoreError
 from logstore.storage.file_slice import FileSlice
@@ -31,8 +31,8 @@ _MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class Sender:
-    """Of one connection. ``on_idle`` is called when all has been sent that could not be sent at once; ``on_failure`` when
-    the client, or the log under what was promised to it, is gone: then nothing more is sent."""
+    """Of one connection. ``on_idle`` is called when all has been sent that could not be sent at once; ``on_failure``
+    when the client, or the log under what was promised to it, is gone: then nothing more is sent."""
 
     __slots__ = (
         *("_failed", "_is_warm", "_loop", "_on_failure", "_on_idle", "_queue", "_room_fd", "_socket", "_threads"),
@@ -191,7 +191,7 @@ class Sender:
         if self._room_fd < 0:
             self._room_fd = os.dup(self._socket.fileno())
             self._loop.add_writer(self._room_fd, self._on_room)
-            self.moved_s = self._loop.time()
+            self.moved_s = monotonic()
 
     def _on_room(self) -> None:
         size_before = self.sent_size
@@ -199,7 +199,7 @@ class Sender:
         if self._failed:
             return
         if self.sent_size != size_before:
-            self.moved_s = self._loop.time()
+            self.moved_s = monotonic()
         if not self._queue:
             self._forget_room()
             self._on_idle()

@@ -22,18 +22,18 @@ _FIRST_WITH_TOPIC_IDS = 13
 _READ_COMMITTED = 1
 
 
-def serve(broker: "Broker", frame: Buffer, position: int, version: int, turn: "Turn") -> None:
-    """Answer a request, at once or when there is enough. Raises MalformedMessage."""
-    _Fetching(broker, FetchRequest.decode(frame, version, position), version, turn).begin()
+def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "Fetching":
+    """What has the response, once there is enough. Raises MalformedMessage."""
+    return Fetching(broker, FetchRequest.decode(frame, version, position), version)
 
 
-class _Fetching:
+class Fetching:
     """One request, until it is answered."""
 
     __slots__ = ("_broker", "_max_bytes", "_min_bytes", "_plan", "_reads_committed", "_request", "_turn", "_version")
 
-    def __init__(self, broker: "Broker", request: FetchRequest, version: int, turn: "Turn") -> None:
-        self._broker, self._request, self._version, self._turn = broker, request, version, turn
+    def __init__(self, broker: "Broker", request: FetchRequest, version: int) -> None:
+        self._broker, self._request, self._version = broker, request, version
         self._reads_committed = request.isolation_level == _READ_COMMITTED
         self._max_bytes = min(request.max_bytes, broker.config.fetch_max_bytes)
         self._min_bytes = min(request.min_bytes, self._max_bytes)
@@ -67,7 +67,9 @@ class _Fetching:
             uses_topic_ids=uses_topic_ids,
         )
 
-    def begin(self) -> None:
+    def answer(self, turn: "Turn") -> None:
+        """Give the turn its response, now or later."""
+        self._turn = turn
         found = self._look()
         if self._request.max_wait_ms <= 0 or not self._plan.partitions or self._is_enough(found):
             self._answer(found)

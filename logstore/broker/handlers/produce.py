@@ -7,8 +7,11 @@ the connection ends where something was wrong, so that the client notices.
 A batch that an idempotent producer sends again is acknowledged with the offset that it has.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from logstore.broker.refusal import Refused
 from logstore.errors import LogstoreError
 from logstore.format.record import Buffer
 from logstore.groups.offsets_log import OFFSETS_TOPIC
@@ -16,12 +19,13 @@ from logstore.storage.partition import PartitionLog
 from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode, error_code
 from logstore.wire.messages.produce import (
+    Batch,
     BatchIndexAndErrorMessage,
-    PartitionProduceData,
     PartitionProduceResponse,
-    ProduceRequest,
     ProduceResponse,
     TopicProduceResponse,
+    decode_batches,
+    encode_appended,
 )
 
 if TYPE_CHECKING:
@@ -32,136 +36,140 @@ ACKS_ALL, ACKS_ONE, ACKS_NONE = -1, 1, 0
 _FIRST_WITH_ZSTD = 7
 _ZSTD = 4
 _COMPRESSION, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
+_REFUSED_ATTRIBUTES = _TRANSACTIONAL | _CONTROL
 _LENGTH, _MAGIC, _ATTRIBUTES = slice(8, 12), 16, 22  # where they are in a batch; of the attributes, the lower byte
 _FRAME_SIZE, _HEADER_SIZE = 12, 61
-_NO_OFFSET = -1
+_NONE = -1
+_WITH_RECORD_ERRORS = (ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP)
 
 
-class Refused(Exception):
-    """A batch that is not looked at any further: ``code`` says why."""
+class Outcome(NamedTuple):
+    """What became of a batch. ``log`` is None where it was refused, and then ``message`` says why."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    batch: Batch
+    code: int
+    base_offset: int = _NONE
+    log_append_time_ms: int = _NONE
+    log_start_offset: int = _NONE
+    log: PartitionLog | None = None
+    end_offset: int = _NONE
+    message: str | None = None
 
 
-def serve(broker: "Broker", frame: Buffer, position: int, version: int, turn: "Turn") -> None:
-    """Answer a request, at once or when its batches are on the disk. Raises MalformedMessage."""
-    request = ProduceRequest.decode(frame, version, position)
-    unsynced: list[tuple[PartitionLog, int, PartitionProduceResponse]] = []
-    responses = []
-    has_failed = False
-    for topic in request.topic_data:
-        partitions = []
-        for data in topic.partition_data:
-            try:
-                if request.acks not in (ACKS_ALL, ACKS_ONE, ACKS_NONE):
-                    raise Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {request.acks}; it is -1, 0 or 1")
-                response, log, end_offset = _append(broker, topic.name, data, version)
-                unsynced.append((log, end_offset, response))
-            except (LogstoreError, Refused) as error:
-                has_failed = True
-                response = _failed(broker, data.index, error)
-            partitions.append(response)
-        responses.append(TopicProduceResponse(name=topic.name, partition_responses=partitions))
-    if request.acks == ACKS_NONE:
-        turn.answer_nothing()
-        if has_failed:
-            turn.connection.drop(ValueError("a batch sent with acks=0 was refused"))
-        return
-    if request.acks == ACKS_ALL and broker.config.acks_all_durability == "fsync":
-        _Pending(broker, unsynced, ProduceResponse(responses=responses), version, turn).wait()
+def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "bytes | Unsynced":
+    """The response's body, empty where none is wanted; or what has it once the batches are on the disk.
+
+    Raises MalformedMessage, and Refused where nothing but the end of the connection tells the client.
+    """
+    _, acks, _, batches = decode_batches(frame, version, position)
+    if ACKS_ALL <= acks <= ACKS_ONE:
+        outcomes = [_append(broker, batch, version) for batch in batches]
     else:
-        turn.answer(ProduceResponse(responses=responses).encode(version))
+        refusal = Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; it is -1, 0 or 1")
+        outcomes = [_refused(broker, batch, refusal) for batch in batches]
+    if acks == ACKS_ALL and broker.waits_for_disk:
+        return Unsynced(broker, outcomes, version)
+    if acks != ACKS_NONE:
+        return _encode(outcomes, version)
+    for outcome in outcomes:
+        if outcome.code:
+            raise Refused(ErrorCode(outcome.code), f"a batch sent with acks=0: {outcome.message}")
+    return b""
 
 
-def _append(
-    broker: "Broker", topic: str, data: PartitionProduceData, version: int
-) -> tuple[PartitionProduceResponse, PartitionLog, int]:
-    """The response of a batch that was appended, its log, and the offset behind it."""
-    if topic == OFFSETS_TOPIC:
-        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic} is the broker's own")
-    log = broker.store.log(topic, data.index)
-    records = data.records
-    if records is None:
-        raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
-    _check_one_batch(records, version)
-    appended = log.append_batches(records)[0]
-    broker.metrics.produced(topic, appended.last_offset - appended.base_offset + 1, len(records))
-    response = PartitionProduceResponse(
-        index=data.index,
-        base_offset=appended.base_offset,
-        log_start_offset=log.log_start_offset,
-        log_append_time_ms=appended.timestamp_ms if log.config.message_timestamp_type == "LogAppendTime" else -1,
-    )
-    return response, log, appended.last_offset + 1
+def _append(broker: "Broker", batch: Batch, version: int) -> Outcome:
+    topic, partition, records = batch
+    try:
+        if topic == OFFSETS_TOPIC:
+            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic} is the broker's own")
+        log = broker.store.log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
+        if records is None:
+            raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
+        _check_lone(records, version)
+        base_offset, last_offset, timestamp_ms, _, is_duplicate = log.append_batches(records)[0]
+    except (LogstoreError, Refused) as error:
+        return _refused(broker, batch, error)
+    end_offset = last_offset + 1
+    if not is_duplicate:
+        broker.metrics.produced(topic, end_offset - base_offset, len(records))  # type: ignore[arg-type]  # as above
+    append_time_ms = timestamp_ms if log.config.message_timestamp_type == "LogAppendTime" else _NONE
+    return Outcome(batch, 0, base_offset, append_time_ms, log.log_start_offset, log, end_offset)
 
 
-def _check_one_batch(records: Buffer, version: int) -> None:
+def _check_lone(records: Buffer, version: int) -> None:
     """Raises Refused for what Kafka takes from no client, before anything else of the batch is looked at."""
     size = len(records)
     if size <= _MAGIC:
         raise Refused(ErrorCode.CORRUPT_MESSAGE, f"{size} bytes are no batch")
-    if records[_MAGIC] in (0, 1):
+    if records[_MAGIC] < 2:
         raise Refused(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, f"message format v{records[_MAGIC]} is not taken")
     if size < _HEADER_SIZE:
         raise Refused(ErrorCode.CORRUPT_MESSAGE, f"{size} bytes are no batch")
-    batch_size = int.from_bytes(records[_LENGTH], "big") + _FRAME_SIZE
-    if batch_size < size:
+    if int.from_bytes(records[_LENGTH], "big") + _FRAME_SIZE < size:
         raise Refused(ErrorCode.INVALID_RECORD, "a produce request has exactly one batch a partition")
     attributes = records[_ATTRIBUTES]
-    if attributes & _COMPRESSION == _ZSTD and version < _FIRST_WITH_ZSTD:
+    if version < _FIRST_WITH_ZSTD and attributes & _COMPRESSION == _ZSTD:
         raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce v7")
-    if attributes & _CONTROL:
-        raise Refused(ErrorCode.INVALID_RECORD, "control batches are not for clients to write")
-    if attributes & _TRANSACTIONAL:
+    if attributes & _REFUSED_ATTRIBUTES:
+        if attributes & _CONTROL:
+            raise Refused(ErrorCode.INVALID_RECORD, "control batches are not for clients to write")
         raise Refused(ErrorCode.INVALID_TXN_STATE, "no transaction is under way")
 
 
-def _failed(broker: "Broker", partition: int, error: Exception) -> PartitionProduceResponse:
-    code = error.code if isinstance(error, Refused) else error_code(error)
+def _refused(broker: "Broker", batch: Batch, error: LogstoreError | Refused) -> Outcome:
+    code = error.refusal.code if isinstance(error, Refused) else error_code(error)
     broker.metrics.error(ApiKey.PRODUCE, code)
-    batch_errors = [BatchIndexAndErrorMessage(batch_index_error_message=str(error))]
+    message = error.refusal.message if isinstance(error, Refused) else str(error)
+    return Outcome(batch, code, message=message)
+
+
+def _encode(outcomes: Sequence[Outcome], version: int) -> bytes:
+    if len(outcomes) == 1 and not outcomes[0].code:
+        (topic, partition, _), _, base_offset, append_time_ms, log_start_offset, *_ = outcomes[0]
+        return encode_appended(version, topic, partition, base_offset, append_time_ms, log_start_offset)
+    topics: dict[Any, list[PartitionProduceResponse]] = {}
+    for outcome in outcomes:
+        topics.setdefault(outcome.batch.topic, []).append(_partition_response(outcome))
+    responses = [TopicProduceResponse(name=topic, partition_responses=found) for topic, found in topics.items()]
+    return ProduceResponse(responses=responses).encode(version)
+
+
+def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
+    message = outcome.message
     return PartitionProduceResponse(
-        index=partition,
-        error_code=code,
-        base_offset=_NO_OFFSET,
-        record_errors=batch_errors if code in (ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP) else [],
-        error_message=str(error),
+        index=outcome.batch.partition,
+        error_code=outcome.code,
+        base_offset=outcome.base_offset,
+        log_append_time_ms=outcome.log_append_time_ms,
+        log_start_offset=outcome.log_start_offset,
+        record_errors=[BatchIndexAndErrorMessage(0, message)] if outcome.code in _WITH_RECORD_ERRORS else [],
+        error_message=message,
     )
 
 
-class _Pending:
-    """A request of which some batches are not on the disk yet."""
+class Unsynced:
+    """A request whose batches are to be on the disk before it is answered."""
 
-    __slots__ = ("_broker", "_count", "_response", "_turn", "_unsynced", "_version")
+    __slots__ = ("_broker", "_count", "_outcomes", "_turn", "_version")
 
-    def __init__(
-        self,
-        broker: "Broker",
-        unsynced: list[tuple[PartitionLog, int, PartitionProduceResponse]],
-        response: ProduceResponse,
-        version: int,
-        turn: "Turn",
-    ) -> None:
-        self._broker, self._unsynced = broker, unsynced
-        self._response, self._version, self._turn = response, version, turn
-        self._count = len(unsynced) + 1
+    def __init__(self, broker: "Broker", outcomes: list[Outcome], version: int) -> None:
+        self._broker, self._outcomes, self._version = broker, outcomes, version
+        self._count = len(outcomes)  # of those that are not settled
 
-    def wait(self) -> None:
-        for log, end_offset, partition in self._unsynced:
+    def answer(self, turn: "Turn") -> None:
+        """Give the turn its response, once there is one."""
+        self._turn = turn
+        if not self._outcomes:
+            turn.answer(_encode((), self._version))
+        for number, outcome in enumerate(self._outcomes):
+            if outcome.log is None:
+                self._settle(number, None)
+            else:
+                self._broker.syncs.when_synced(outcome.log, outcome.end_offset, partial(self._settle, number))
 
-            def on_synced(error: LogstoreError | None, partition: PartitionProduceResponse = partition) -> None:
-                if error is not None:
-                    failed = _failed(self._broker, partition.index, error)
-                    partition.error_code, partition.base_offset = failed.error_code, failed.base_offset
-                    partition.error_message = failed.error_message
-                self._settle_one()
-
-            self._broker.syncs.when_synced(log, end_offset, on_synced)
-        self._settle_one()
-
-    def _settle_one(self) -> None:
+    def _settle(self, number: int, error: LogstoreError | None) -> None:
+        if error is not None:
+            self._outcomes[number] = _refused(self._broker, self._outcomes[number].batch, error)
         self._count -= 1
         if not self._count and self._turn.response is None:
-            self._turn.answer(self._response.encode(self._version))
+            self._turn.answer(_encode(self._outcomes, self._version))
