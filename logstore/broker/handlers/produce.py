@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logstore.broker.refusal import Refused
-from logstore.errors import LogstoreError
+from logstore.errors import InvalidRecord, LogstoreError
 from logstore.format.record import Buffer
 from logstore.groups.offsets_log import OFFSETS_TOPIC
 from logstore.storage.partition import PartitionLog
@@ -36,24 +36,21 @@ ACKS_ALL, ACKS_ONE, ACKS_NONE = -1, 1, 0
 _FIRST_WITH_ZSTD = 7
 _ZSTD = 4
 _COMPRESSION, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
-_REFUSED_ATTRIBUTES = _TRANSACTIONAL | _CONTROL
-_LENGTH, _MAGIC, _ATTRIBUTES = slice(8, 12), 16, 22  # where they are in a batch; of the attributes, the lower byte
-_FRAME_SIZE, _HEADER_SIZE = 12, 61
+_LOOKED_AT = _ZSTD | _TRANSACTIONAL
+_ATTRIBUTES = 22  # the position of their lower byte in a batch
 _NONE = -1
-_WITH_RECORD_ERRORS = (ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP)
 
 
 class Outcome(NamedTuple):
-    """What became of a batch. ``log`` is None where it was refused, and then ``message`` says why."""
+    """What became of a batch. ``log`` is None where it was refused, and ``error`` says why."""
 
     batch: Batch
-    code: int
     base_offset: int = _NONE
     log_append_time_ms: int = _NONE
-    log_start_offset: int = _NONE
-    log: PartitionLog | None = None
     end_offset: int = _NONE
-    message: str | None = None
+    log: PartitionLog | None = None
+    code: int = 0
+    error: LogstoreError | Refused | None = None
 
 
 def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "bytes | Unsynced":
@@ -69,12 +66,10 @@ def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "byte
         outcomes = [_refused(broker, batch, refusal) for batch in batches]
     if acks == ACKS_ALL and broker.waits_for_disk:
         return Unsynced(broker, outcomes, version)
-    if acks != ACKS_NONE:
-        return _encode(outcomes, version)
     for outcome in outcomes:
-        if outcome.code:
-            raise Refused(ErrorCode(outcome.code), f"a batch sent with acks=0: {outcome.message}")
-    return b""
+        if outcome.log is not None and outcome.log.is_flush_due:
+            return Unsynced(broker, outcomes, version, wants_response=acks != ACKS_NONE)
+    return _encode(outcomes, version) if acks != ACKS_NONE else _silence(outcomes)
 
 
 def _append(broker: "Broker", batch: Batch, version: int) -> Outcome:
@@ -85,48 +80,44 @@ def _append(broker: "Broker", batch: Batch, version: int) -> Outcome:
         log = broker.store.log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
         if records is None:
             raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
-        _check_lone(records, version)
-        base_offset, last_offset, timestamp_ms, _, is_duplicate = log.append_batches(records)[0]
+        if len(records) > _ATTRIBUTES and records[_ATTRIBUTES] & _LOOKED_AT:
+            _check_attributes(records[_ATTRIBUTES], version)
+        base_offset, last_offset, _, append_time_ms, is_duplicate = log.append_batch(records)
     except (LogstoreError, Refused) as error:
         return _refused(broker, batch, error)
     end_offset = last_offset + 1
     if not is_duplicate:
         broker.metrics.produced(topic, end_offset - base_offset, len(records))  # type: ignore[arg-type]  # as above
-    append_time_ms = timestamp_ms if log.config.message_timestamp_type == "LogAppendTime" else _NONE
-    return Outcome(batch, 0, base_offset, append_time_ms, log.log_start_offset, log, end_offset)
+    return Outcome(batch, base_offset, append_time_ms, end_offset, log)
 
 
-def _check_lone(records: Buffer, version: int) -> None:
-    """Raises Refused for what Kafka takes from no client, before anything else of the batch is looked at."""
-    size = len(records)
-    if size <= _MAGIC:
-        raise Refused(ErrorCode.CORRUPT_MESSAGE, f"{size} bytes are no batch")
-    if records[_MAGIC] < 2:
-        raise Refused(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, f"message format v{records[_MAGIC]} is not taken")
-    if size < _HEADER_SIZE:
-        raise Refused(ErrorCode.CORRUPT_MESSAGE, f"{size} bytes are no batch")
-    if int.from_bytes(records[_LENGTH], "big") + _FRAME_SIZE < size:
-        raise Refused(ErrorCode.INVALID_RECORD, "a produce request has exactly one batch a partition")
-    attributes = records[_ATTRIBUTES]
-    if version < _FIRST_WITH_ZSTD and attributes & _COMPRESSION == _ZSTD:
+def _check_attributes(attributes: int, version: int) -> None:
+    """Raises Refused for what an API of its own would have to come before."""
+    if attributes & _COMPRESSION == _ZSTD and version < _FIRST_WITH_ZSTD:
         raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce v7")
-    if attributes & _REFUSED_ATTRIBUTES:
-        if attributes & _CONTROL:
-            raise Refused(ErrorCode.INVALID_RECORD, "control batches are not for clients to write")
+    if attributes & (_TRANSACTIONAL | _CONTROL) == _TRANSACTIONAL:
         raise Refused(ErrorCode.INVALID_TXN_STATE, "no transaction is under way")
 
 
 def _refused(broker: "Broker", batch: Batch, error: LogstoreError | Refused) -> Outcome:
     code = error.refusal.code if isinstance(error, Refused) else error_code(error)
     broker.metrics.error(ApiKey.PRODUCE, code)
-    message = error.refusal.message if isinstance(error, Refused) else str(error)
-    return Outcome(batch, code, message=message)
+    return Outcome(batch, code=code, error=error)
+
+
+def _silence(outcomes: Sequence[Outcome]) -> bytes:
+    """No response at all, to who wants none. Raises Refused where that would hide something."""
+    for outcome in outcomes:
+        if outcome.code:
+            raise Refused(ErrorCode(outcome.code), f"a batch sent with acks=0 was refused: {outcome.error}")
+    return b""
 
 
 def _encode(outcomes: Sequence[Outcome], version: int) -> bytes:
-    if len(outcomes) == 1 and not outcomes[0].code:
-        (topic, partition, _), _, base_offset, append_time_ms, log_start_offset, *_ = outcomes[0]
-        return encode_appended(version, topic, partition, base_offset, append_time_ms, log_start_offset)
+    if len(outcomes) == 1:
+        (topic, partition, _), base_offset, append_time_ms, _, log, _, _ = outcomes[0]
+        if log is not None:
+            return encode_appended(version, topic, partition, base_offset, append_time_ms, log.log_start_offset)
     topics: dict[Any, list[PartitionProduceResponse]] = {}
     for outcome in outcomes:
         topics.setdefault(outcome.batch.topic, []).append(_partition_response(outcome))
@@ -135,32 +126,38 @@ def _encode(outcomes: Sequence[Outcome], version: int) -> bytes:
 
 
 def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
-    message = outcome.message
+    error = outcome.error
+    records = error.records if isinstance(error, InvalidRecord) else ()
     return PartitionProduceResponse(
         index=outcome.batch.partition,
         error_code=outcome.code,
         base_offset=outcome.base_offset,
         log_append_time_ms=outcome.log_append_time_ms,
-        log_start_offset=outcome.log_start_offset,
-        record_errors=[BatchIndexAndErrorMessage(0, message)] if outcome.code in _WITH_RECORD_ERRORS else [],
-        error_message=message,
+        log_start_offset=_NONE if outcome.log is None else outcome.log.log_start_offset,
+        record_errors=[BatchIndexAndErrorMessage(number, reason) for number, reason in records],
+        error_message=None if error is None else _message(error),
     )
+
+
+def _message(error: LogstoreError | Refused) -> str | None:
+    return error.refusal.message if isinstance(error, Refused) else str(error)
 
 
 class Unsynced:
     """A request whose batches are to be on the disk before it is answered."""
 
-    __slots__ = ("_broker", "_count", "_outcomes", "_turn", "_version")
+    __slots__ = ("_broker", "_count", "_outcomes", "_turn", "_version", "_wants_response")
 
-    def __init__(self, broker: "Broker", outcomes: list[Outcome], version: int) -> None:
-        self._broker, self._outcomes, self._version = broker, outcomes, version
+    def __init__(self, broker: "Broker", outcomes: list[Outcome], version: int, wants_response: bool = True) -> None:
+        self._broker, self._outcomes = broker, outcomes
+        self._version, self._wants_response = version, wants_response
         self._count = len(outcomes)  # of those that are not settled
 
     def answer(self, turn: "Turn") -> None:
         """Give the turn its response, once there is one."""
         self._turn = turn
         if not self._outcomes:
-            turn.answer(_encode((), self._version))
+            self._finish()
         for number, outcome in enumerate(self._outcomes):
             if outcome.log is None:
                 self._settle(number, None)
@@ -172,4 +169,12 @@ class Unsynced:
             self._outcomes[number] = _refused(self._broker, self._outcomes[number].batch, error)
         self._count -= 1
         if not self._count and self._turn.response is None:
-            self._turn.answer(_encode(self._outcomes, self._version))
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            body = _encode(self._outcomes, self._version) if self._wants_response else _silence(self._outcomes)
+        except Refused as error:
+            self._turn.connection.drop(error)
+        else:
+            self._turn.answer(body)
