@@ -33,11 +33,17 @@ INT16 = Struct(">h")
 INT32 = Struct(">i")
 
 
+def _encode_varint(value: int) -> bytes:
+    if VARINTS_CACHED <= value < 1 << 21:  # the sizes of most batches, which no table holds
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+    return encode_unsigned_varint(value)
+
+
 class Varints(dict[int, bytes]):
     """Unsigned varints by value; a table that fills itself, up to a bound."""
 
     def __missing__(self, value: int) -> bytes:
-        encoded = encode_unsigned_varint(value)
+        encoded = _encode_varint(value)
         if value < VARINTS_CACHED:
             self[value] = encoded
         return encoded
@@ -46,14 +52,27 @@ class Varints(dict[int, bytes]):
 VARINTS = Varints()
 
 
+class Counts(dict[int, bytes]):
+    """The counts of arrays, and the sizes of bytes, as they are encoded."""
+
+    def __init__(self, is_flexible: bool) -> None:
+        self._is_flexible = is_flexible
+
+    def __missing__(self, count: int) -> bytes:
+        encoded = _encode_varint(count + 1) if self._is_flexible else INT32.pack(count)
+        if count < VARINTS_CACHED:
+            self[count] = encoded
+        return encoded
+
+
 class ArrayPacks(dict[int, Callable[..., bytes]]):
     """For arrays of one fixed-size type: by the count of elements, what makes the array's bytes of them."""
 
     def __init__(self, letter: str, is_flexible: bool) -> None:
-        self._letter, self._is_flexible = letter, is_flexible
+        self._letter, self._counts = letter, Counts(is_flexible)
 
     def __missing__(self, count: int) -> Callable[..., bytes]:
-        head = VARINTS[count + 1] if self._is_flexible else INT32.pack(count)
+        head = self._counts[count]
         pack = partial(Struct(f">{len(head)}s{count}{self._letter}").pack, head)
         if count <= COUNTS_CACHED:
             self[count] = pack

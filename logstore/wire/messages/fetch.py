@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from logstore.format.record import Buffer
-from logstore.wire.primitives import COMPACT_SIZE_MAX, INT16, INT32, VARINTS, ByNameSize, uuid_of
+from logstore.wire.primitives import COMPACT_SIZE_MAX, INT16, INT32, VARINTS, ByNameSize, Counts, uuid_of
 from logstore.wire.schema import Message, field, message, struct
 
 
@@ -285,13 +285,13 @@ class Read(NamedTuple, Generic[R]):
 
 
 class _Layout(NamedTuple):
-    """Of a version's responses. ``partition``: with what says that no transaction was aborted, and with the preferred
-    replica where there is one."""
+    """Of a version's responses. ``pack``: a partition up to the records, with the count of its aborted transactions, of
+    which it has none, and the preferred replica where there is one."""
 
-    partition: Struct
+    pack: Callable[..., bytes]
     aborted_position: int
     aborted: Struct  # a transaction
-    encode_count: Callable[[int], bytes]
+    counts: Counts
     no_aborted: int  # as a count; null is one less
     tags: bytes
 
@@ -302,12 +302,8 @@ def _layout(version: int) -> _Layout:
     replica = "i" if version >= _FIRST_WITH_PREFERRED_REPLICA else ""
     position = Struct(fixed).size
     if version < _FIRST_FLEXIBLE:
-        return _Layout(Struct(f"{fixed}i{replica}"), position, Struct(">qq"), INT32.pack, 0, b"")
-    return _Layout(Struct(f"{fixed}B{replica}"), position, Struct(">qqx"), _compact_count, 1, b"\0")
-
-
-def _compact_count(count: int) -> bytes:
-    return VARINTS[count + 1]
+        return _Layout(Struct(f"{fixed}i{replica}").pack, position, Struct(">qq"), Counts(is_flexible=False), 0, b"")
+    return _Layout(Struct(f"{fixed}B{replica}").pack, position, Struct(">qqx"), Counts(is_flexible=True), 1, b"\0")
 
 
 _RESPONSE_HEAD = Struct(">ihi")  # throttle time, error code, session id
@@ -324,28 +320,26 @@ def encode_response(
 ) -> tuple[list[bytes | R], int]:
     """The response in pieces, and its size; topics go by their ids from version 13 on."""
     layout = _layout(version)
-    count, tags = layout.encode_count, layout.tags
+    _, _, _, counts, _, tags = layout
     size = 0
     pieces: list[bytes | R] = []
     if version >= _FIRST_WITH_SESSIONS:
-        begun = [_RESPONSE_HEAD.pack(throttle_time_ms, error_code, session_id), count(len(topics))]
+        begun = [_RESPONSE_HEAD.pack(throttle_time_ms, error_code, session_id), counts[len(topics)]]
     else:
-        begun = [INT32.pack(throttle_time_ms), count(len(topics))]
+        begun = [INT32.pack(throttle_time_ms), counts[len(topics)]]
     for topic, reads in topics:
-        begun += (_encoded_topic(topic, version), count(len(reads)))
+        begun += (topic.bytes if isinstance(topic, UUID) else _encoded_name(topic, version), counts[len(reads)])
         for read in reads:
             records = read.records
-            begun.append(_encoded_partition(read, version, layout))
             if records is None:
-                begun.append(count(0))
+                begun += (_encoded_partition(read, version, layout), counts[0], tags)
             else:
                 records_size = records.size
-                begun.append(count(records_size))
+                begun += (_encoded_partition(read, version, layout), counts[records_size])
                 piece = b"".join(begun)
                 pieces += (piece, records)
                 size += len(piece) + records_size
-                begun = []
-            begun.append(tags)
+                begun = [tags]
         begun.append(tags)
     begun.append(tags)
     piece = b"".join(begun)
@@ -354,9 +348,7 @@ def encode_response(
     return pieces, size + len(piece)
 
 
-def _encoded_topic(topic: str | UUID, version: int) -> bytes:
-    if isinstance(topic, UUID):
-        return topic.bytes
+def _encoded_name(topic: str, version: int) -> bytes:
     name = topic.encode()
     return (VARINTS[len(name) + 1] if version >= _FIRST_FLEXIBLE else INT16.pack(len(name))) + name
 
@@ -364,20 +356,16 @@ def _encoded_topic(topic: str | UUID, version: int) -> bytes:
 def _encoded_partition(read: Read[Any], version: int, layout: _Layout) -> bytes:
     """All but the records."""
     partition, error_code, high_watermark, last_stable_offset, log_start_offset, _, aborted = read
-    mark = layout.no_aborted - (aborted is None)
+    pack, position, transaction, counts, none, _ = layout
+    if aborted is None:
+        none -= 1
     if version >= _FIRST_WITH_PREFERRED_REPLICA:
-        encoded = layout.partition.pack(
-            *(partition, error_code, high_watermark, last_stable_offset, log_start_offset, mark, _NO_REPLICA)
-        )
+        encoded = pack(partition, error_code, high_watermark, last_stable_offset, log_start_offset, none, _NO_REPLICA)
     elif version >= _FIRST_WITH_LOG_START:
-        encoded = layout.partition.pack(
-            *(partition, error_code, high_watermark, last_stable_offset, log_start_offset, mark)
-        )
+        encoded = pack(partition, error_code, high_watermark, last_stable_offset, log_start_offset, none)
     else:
-        encoded = layout.partition.pack(partition, error_code, high_watermark, last_stable_offset, mark)
+        encoded = pack(partition, error_code, high_watermark, last_stable_offset, none)
     if not aborted:
         return encoded
-    position = layout.aborted_position
-    transactions = b"".join([layout.aborted.pack(*transaction) for transaction in aborted])
-    behind = position + len(layout.encode_count(0))
-    return encoded[:position] + layout.encode_count(len(aborted)) + transactions + encoded[behind:]
+    transactions = b"".join([transaction.pack(*each) for each in aborted])
+    return encoded[:position] + counts[len(aborted)] + transactions + encoded[position + len(counts[0]) :]
