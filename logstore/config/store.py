@@ -73,6 +73,13 @@ class StoreConfig(Settings):
         1_800_000, "the longest session.timeout.ms that a member may ask for", low=1, high=INT_MAX
     )
     group_max_size: int = setting(INT_MAX, "most members of a group", low=1, high=INT_MAX)
+    group_consumer_session_timeout_ms: int = setting(
+        45_000, "a member of group.protocol=consumer that is not heard of for this long is out", low=1, high=INT_MAX
+    )
+    group_consumer_heartbeat_interval_ms: int = setting(
+        5_000, "time between two heartbeats that such a member is told to send", low=1, high=INT_MAX
+    )
+    group_consumer_max_size: int = setting(INT_MAX, "most members of a group of such members", low=1, high=INT_MAX)
     # ---- the rest
     num_partitions: int = setting(1, "partitions of a topic that is created without a count", low=1, high=100_000)
     max_open_files: int = setting(
