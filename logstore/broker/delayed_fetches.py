@@ -57,7 +57,7 @@ class DelayedFetch:
     def _watch(self, seen: Fetch) -> None:
         for fetched in seen.fetched:
             if fetched.log is not None:
-                self._cancels.append(fetched.log.call_when_beyond(fetched.high_watermark, self._on_growth))
+                self._cancels.append(fetched.log.call_when_beyond(fetched.read.high_watermark, self._on_growth))
 
     def _forget_logs(self) -> None:
         for cancel in self._cancels:

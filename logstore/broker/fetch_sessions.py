@@ -23,27 +23,20 @@ FetchKey = tuple[str | UUID, int]
 
 
 class FetchPartition:
-    """A partition that is fetched, by its topic's name or, where ``topic_id`` is not None, by that. ``told`` is what
-    the client was last told of it, and need not be told again."""
+    """A partition that is fetched. ``told`` is what its client was last told of it: error code, high watermark, last
+    stable offset and log start offset. ``topic`` is its name; where only the id is known, "" until it is looked up."""
 
-    __slots__ = ("current_leader_epoch", "fetch_offset", "max_bytes", "partition", "told", "topic", "topic_id")
+    __slots__ = ("current_leader_epoch", "fetch_offset", "key", "max_bytes", "partition", "told", "topic", "topic_id")
 
     def __init__(
-        self,
-        topic: str,
-        topic_id: UUID | None,
-        partition: int,
-        fetch_offset: int,
-        max_bytes: int,
-        current_leader_epoch: int = -1,
+        self, topic: str | UUID, partition: int, fetch_offset: int, max_bytes: int, current_leader_epoch: int = -1
     ) -> None:
-        self.topic, self.topic_id, self.partition = topic, topic_id, partition
+        self.key: FetchKey = (topic, partition)
+        self.topic = topic if isinstance(topic, str) else ""
+        self.topic_id = topic if isinstance(topic, UUID) else None
+        self.partition = partition
         self.fetch_offset, self.max_bytes, self.current_leader_epoch = fetch_offset, max_bytes, current_leader_epoch
-        self.told: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> FetchKey:
-        return (self.topic if self.topic_id is None else self.topic_id, self.partition)
+        self.told: tuple[object, ...] = ()
 
     def update(self, other: "FetchPartition") -> None:
         """Take over what the client asks for now."""

@@ -7,41 +7,32 @@ partition that has records gives at least one batch, so that a batch larger than
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from logstore.broker.leader_epochs import check_leader_epoch
 from logstore.errors import LogstoreError, OffsetGap, OffsetOutOfRange, UnknownTopic
 from logstore.storage.file_slice import FileSlice
 from logstore.storage.partition import PartitionLog
 from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode, error_code
+from logstore.wire.messages.fetch import Read
 
 if TYPE_CHECKING:
     from logstore.broker.broker import Broker
     from logstore.broker.fetch_sessions import FetchPartition
 
-_NO_OFFSET = -1
+_NONE = -1
 
 
 class Fetched(NamedTuple):
     """A partition's part of a response; ``log`` is None where the error says why nothing was looked at."""
 
     partition: "FetchPartition"
-    error: ErrorCode
-    high_watermark: int = _NO_OFFSET
-    last_stable_offset: int = _NO_OFFSET
-    log_start_offset: int = _NO_OFFSET
-    records: FileSlice | None = None
+    read: Read[FileSlice]
     log: PartitionLog | None = None
-
-    @property
-    def is_news(self) -> bool:
-        """Whether a client that has a session must be told: of records, an error, or offsets that have moved."""
-        return self.records is not None or bool(self.error) or self.state != self.partition.told
-
-    @property
-    def state(self) -> tuple[int, ...]:
-        return (self.error, self.high_watermark, self.last_stable_offset, self.log_start_offset)
 
 
 class Fetch(NamedTuple):
+    """``size``: of all records together."""
+
     fetched: list[Fetched]
     size: int
     has_error: bool
@@ -53,20 +44,16 @@ def fetch(broker: "Broker", partitions: Iterable["FetchPartition"], max_bytes: i
     total = 0
     has_error = False
     for partition in partitions:
+        limit = min(partition.max_bytes, max_bytes - total)
         try:
-            found = _fetch_one(
-                broker, partition, min(partition.max_bytes, max_bytes - total), not total, reads_committed
-            )
+            found = _fetch_one(broker, partition, limit, not total, reads_committed)
         except LogstoreError as error:
+            found = _refused(partition, _code(partition, error))
+        if found.read.records is not None:
+            total += found.read.records.size
+        elif found.read.error_code:
             has_error = True
-            found = Fetched(partition, _code(partition, error))
-            broker.metrics.error(ApiKey.FETCH, found.error)
-        else:
-            if found.error:
-                has_error = True
-                broker.metrics.error(ApiKey.FETCH, found.error)
-            elif found.records is not None:
-                total += found.records.size
+            broker.metrics.error(ApiKey.FETCH, found.read.error_code)
         fetched.append(found)
     return Fetch(fetched, total, has_error)
 
@@ -77,24 +64,24 @@ def _fetch_one(
     if partition.topic_id is not None:
         partition.topic = broker.topic_name(partition.topic_id)
     log = broker.store.log(partition.topic, partition.partition)
-    epoch = partition.current_leader_epoch
-    if epoch >= 0 and epoch != log.leader_epoch:
-        is_old = epoch < log.leader_epoch
-        return Fetched(partition, ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH)
+    refusal = check_leader_epoch(log, partition.current_leader_epoch)
+    if refusal:
+        return _refused(partition, refusal)
     unstable_offset = log.producers.first_unstable_offset()
     end_offset = log.log_end_offset
     stable_offset = end_offset if unstable_offset is None else min(unstable_offset, end_offset)
     readable_offset = stable_offset if reads_committed else end_offset
-    offset = partition.fetch_offset
+    offset, log_start_offset = partition.fetch_offset, log.log_start_offset
+    if not log_start_offset <= offset <= end_offset:
+        raise OffsetOutOfRange(log.name, offset, log_start_offset, end_offset)
     records = None
-    if offset < readable_offset:
-        if limit > 0 or is_first:
-            records = _read(log, offset, max(limit, 1), readable_offset if readable_offset < end_offset else None)
-            if records is not None and records.size > limit and not is_first:
-                records = None
-    elif offset > end_offset:
-        raise OffsetOutOfRange(log.name, offset, log.log_start_offset, end_offset)
-    return Fetched(partition, ErrorCode.NONE, end_offset, stable_offset, log.log_start_offset, records, log)
+    if offset < readable_offset and (limit > 0 or is_first):
+        records = _read(log, offset, max(limit, 1), readable_offset if readable_offset < end_offset else None)
+        if records is not None and records.size > limit and not is_first:
+            records = None
+    aborted = () if reads_committed else None
+    read = Read(partition.partition, 0, end_offset, stable_offset, log_start_offset, records, aborted)
+    return Fetched(partition, read, log)
 
 
 def _read(log: PartitionLog, offset: int, max_bytes: int, max_offset: int | None) -> FileSlice | None:
@@ -109,6 +96,10 @@ def _read(log: PartitionLog, offset: int, max_bytes: int, max_offset: int | None
             continue
         return records if records.size else None
     return None
+
+
+def _refused(partition: "FetchPartition", code: ErrorCode) -> Fetched:
+    return Fetched(partition, Read(partition.partition, code, _NONE, _NONE, _NONE, None))
 
 
 def _code(partition: "FetchPartition", error: LogstoreError) -> ErrorCode:

@@ -1,18 +1,14 @@
 """Records for consumers: what there is from an offset on, or, where that is too little, what comes within a time."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from logstore.broker.delayed_fetches import DelayedFetch
-from logstore.broker.fetch_sessions import FetchKey, FetchPartition, FetchPlan
+from logstore.broker.fetch_sessions import FetchKey, FetchPartition
 from logstore.broker.fetching import Fetch, Fetched, fetch
 from logstore.format.record import Buffer
-from logstore.wire.messages.fetch import (
-    FetchableTopicResponse,
-    FetchRequest,
-    FetchResponse,
-    PartitionData,
-)
+from logstore.storage.file_slice import FileSlice
+from logstore.wire.messages.fetch import Read, decode_request, encode_response
 
 if TYPE_CHECKING:
     from logstore.broker.broker import Broker
@@ -24,61 +20,42 @@ _READ_COMMITTED = 1
 
 def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "Fetching":
     """What has the response, once there is enough. Raises MalformedMessage."""
-    return Fetching(broker, FetchRequest.decode(frame, version, position), version)
+    return Fetching(broker, frame, position, version)
 
 
 class Fetching:
     """One request, until it is answered."""
 
-    __slots__ = ("_broker", "_max_bytes", "_min_bytes", "_plan", "_reads_committed", "_request", "_turn", "_version")
+    __slots__ = (
+        *("_broker", "_max_bytes", "_max_wait_ms", "_min_bytes", "_plan", "_reads_committed", "_turn", "_version"),
+    )
 
-    def __init__(self, broker: "Broker", request: FetchRequest, version: int) -> None:
-        self._broker, self._request, self._version = broker, request, version
-        self._reads_committed = request.isolation_level == _READ_COMMITTED
-        self._max_bytes = min(request.max_bytes, broker.config.fetch_max_bytes)
-        self._min_bytes = min(request.min_bytes, self._max_bytes)
-        self._plan = self._planned()
-
-    def _planned(self) -> FetchPlan:
-        request, uses_topic_ids = self._request, self._version >= _FIRST_WITH_TOPIC_IDS
+    def __init__(self, broker: "Broker", frame: Buffer, position: int, version: int) -> None:
+        self._broker, self._version = broker, version
+        wants = decode_request(frame, version, position)
+        self._max_wait_ms = wants.max_wait_ms
+        self._reads_committed = wants.isolation_level == _READ_COMMITTED
+        self._max_bytes = min(wants.max_bytes, broker.config.fetch_max_bytes)
+        self._min_bytes = min(wants.min_bytes, self._max_bytes)
         asked: dict[FetchKey, FetchPartition] = {}
-        for topic in request.topics:
-            name, topic_id = ("", topic.topic_id) if uses_topic_ids else (topic.topic, None)
-            for part in topic.partitions:
-                asked[topic_id or name, part.partition] = FetchPartition(
-                    name,
-                    topic_id,
-                    part.partition,
-                    part.fetch_offset,
-                    part.partition_max_bytes,
-                    part.current_leader_epoch,
-                )
-        forgotten: list[FetchKey] = [
-            (topic.topic_id if uses_topic_ids else topic.topic, partition)
-            for topic in request.forgotten_topics_data
-            for partition in topic.partitions
-        ]
-        return self._broker.fetch_sessions.plan(
-            request.session_id,
-            request.session_epoch,
-            asked,
-            forgotten,
-            self._broker.loop.time(),
-            uses_topic_ids=uses_topic_ids,
+        for topic, partition, leader_epoch, fetch_offset, _, _, max_bytes in wants.wanted:
+            asked[topic, partition] = FetchPartition(topic, partition, fetch_offset, max_bytes, leader_epoch)
+        self._plan = broker.fetch_sessions.plan(
+            *(wants.session_id, wants.session_epoch, asked, wants.forgotten, broker.loop.time()),
+            uses_topic_ids=version >= _FIRST_WITH_TOPIC_IDS,
         )
 
     def answer(self, turn: "Turn") -> None:
         """Give the turn its response, now or later."""
         self._turn = turn
         found = self._look()
-        if self._request.max_wait_ms <= 0 or not self._plan.partitions or self._is_enough(found):
+        if self._max_wait_ms <= 0 or self._is_enough(found) or not found.fetched:
             self._answer(found)
             return
-        delayed = DelayedFetch(
-            self._broker.loop, self._broker.delayed_fetches, self._look, self._is_enough, self._answer
-        )
-        self._turn.on_abandoned = delayed.cancel
-        delayed.wait(found, self._request.max_wait_ms / 1000)
+        broker = self._broker
+        delayed = DelayedFetch(broker.loop, broker.delayed_fetches, self._look, self._is_enough, self._answer)
+        turn.on_abandoned = delayed.cancel
+        delayed.wait(found, self._max_wait_ms / 1000)
 
     def _look(self) -> Fetch:
         return fetch(self._broker, self._plan.partitions.values(), self._max_bytes, self._reads_committed)
@@ -87,33 +64,28 @@ class Fetching:
         return found.size >= self._min_bytes or found.has_error
 
     def _answer(self, found: Fetch) -> None:
-        plan = self._plan
-        told = [fetched for fetched in found.fetched if fetched.is_news] if plan.is_incremental else found.fetched
-        for fetched in told:
-            fetched.partition.told = fetched.state
-            if fetched.records is not None:
-                self._broker.metrics.fetched(fetched.partition.topic, fetched.records.size)
-                if plan.session is not None:
-                    plan.session.move_to_end(fetched.partition)
-        response = FetchResponse(error_code=plan.error, session_id=plan.session_id, responses=self._topics(told))
-        self._turn.answer(response.encode(self._version))
+        plan, session = self._plan, self._plan.session
+        topics: dict[str | UUID, list[Read[FileSlice]]] = {}
+        for fetched in found.fetched:
+            partition, read, _ = fetched
+            if session is not None:
+                if plan.is_incremental and not _is_news(fetched):
+                    continue
+                partition.told = read[1:5]
+                if read.records is not None:
+                    session.move_to_end(partition)
+            if read.records is not None:
+                self._broker.metrics.fetched(partition.topic, read.records.size)
+            of_topic = topics.get(partition.key[0])
+            if of_topic is None:
+                topics[partition.key[0]] = [read]
+            else:
+                of_topic.append(read)
+        pieces, size = encode_response(topics.items(), self._version, error_code=plan.error, session_id=plan.session_id)
+        self._turn.answer_with_pieces(pieces, size)
 
-    def _topics(self, told: Sequence[Fetched]) -> list[FetchableTopicResponse]:
-        """Grouped by topic, in the order of what was read."""
-        topics: dict[Any, list[PartitionData]] = {}
-        for fetched in told:
-            partition = fetched.partition
-            topics.setdefault(partition.key[0], []).append(
-                PartitionData(
-                    partition_index=partition.partition,
-                    error_code=fetched.error,
-                    high_watermark=fetched.high_watermark,
-                    last_stable_offset=fetched.last_stable_offset,
-                    log_start_offset=fetched.log_start_offset,
-                    aborted_transactions=[] if self._reads_committed else None,
-                    records=fetched.records.read() if fetched.records else b"",
-                )
-            )
-        if self._version >= _FIRST_WITH_TOPIC_IDS:
-            return [FetchableTopicResponse(topic_id=key, partitions=found) for key, found in topics.items()]
-        return [FetchableTopicResponse(topic=key, partitions=found) for key, found in topics.items()]
+
+def _is_news(fetched: Fetched) -> bool:
+    """Whether a client that has a session must be told: of records, an error, or offsets that have moved."""
+    read: Any = fetched.read
+    return read.records is not None or read.error_code or read[1:5] != fetched.partition.told
