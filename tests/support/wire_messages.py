@@ -103,3 +103,11 @@ def is_sent(field: Field, value: Any, version: int) -> bool:
 
 def default_of(field: Field) -> Any:
     return field.default() if isinstance(field.default, type) else field.default
+
+
+def broken(encoded: bytes) -> Iterator[bytes]:
+    """``encoded`` with each of its bytes in turn made another one, and each of those a byte shorter and longer too."""
+    for position, byte in enumerate(encoded[:200]):
+        for other in {0, 1, 2, 3, 0x7F, 0x80, 0xFF, byte - 1 & 0xFF, byte, byte + 1 & 0xFF}:
+            changed = encoded[:position] + bytes([other]) + encoded[position + 1 :]
+            yield from (changed, changed[:-1], changed + b"\0")

@@ -183,7 +183,7 @@ def _decode_lone(view: memoryview, version: int, position: int) -> Batches | Non
     else:
         size = (low & 0x7F | (middle & 0x7F) << 7 | high << 14) - 1
     stop = start + size
-    if size < 0 or stop + 3 != end or view[stop:] != _NO_TAGS:
+    if size < 0 or view[stop:] != _NO_TAGS:
         return None
     return _new_batches((None, acks, timeout_ms, (_new_batch((topic, index, view[start:stop])),)))
 
