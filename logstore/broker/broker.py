@@ -15,6 +15,7 @@ from uuid import UUID
 from logstore.addresses import Address
 from logstore.broker.delayed_fetches import DelayedFetch
 from logstore.broker.fetch_sessions import FetchSessions
+from logstore.broker.memory import MemoryBudget
 from logstore.broker.metrics import Metrics
 from logstore.broker.producer_ids import ProducerIds
 from logstore.broker.syncs import Syncs
@@ -42,6 +43,7 @@ class Broker:
         self.waits_for_disk = self.config.acks_all_durability == "fsync"
         """Whether what is acknowledged with acks=all must be on the disk."""
         self.metrics = Metrics()
+        self.memory = MemoryBudget(self.config.queued_max_request_bytes)
         self.threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker")
         self.syncs = Syncs(self.threads, self.metrics.flushed)
         self.producer_ids = ProducerIds(store.path)

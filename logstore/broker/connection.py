@@ -42,7 +42,7 @@ class Connection(asyncio.BufferedProtocol):
         self.out: list[Piece] = []  # responses that go out next
         self._server = server
         self._loop = self.broker.loop
-        self._memory = server.memory
+        self._memory = self.broker.memory
         self._metrics = self.broker.metrics
         self._reader = FrameReader(self.broker.config.socket_request_max_bytes)
         self._sender = Sender(peer, self._loop, self.broker.threads, self._go_on, self.drop)

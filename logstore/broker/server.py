@@ -13,7 +13,6 @@ from collections import Counter
 from logstore.addresses import Address
 from logstore.broker.broker import Broker
 from logstore.broker.connection import Connection
-from logstore.broker.memory import MemoryBudget
 
 logger = logging.getLogger("logstore.broker")
 
@@ -27,7 +26,6 @@ class Server:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.memory = MemoryBudget(broker.config.queued_max_request_bytes)
         self._connections: set[Connection] = set()
         self._taken_in: set[asyncio.Task[object]] = set()  # connections that are just being made
         self._by_host: Counter[str] = Counter()
