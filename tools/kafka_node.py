@@ -51,6 +51,7 @@ class Broker:
         self._log = directory / "server.out"
         self._properties = directory / "server.properties"
         self._java = ["java", *java_options, "-cp", f"{jars.resolve()}/*"]
+        self._process: subprocess.Popen[bytes]
         self.port, controller_port = free_ports(2)
         changed = "".join(
             f"{name}={value}\n" for name, value in (settings or {}).items()
@@ -72,25 +73,40 @@ class Broker:
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Again too, on the same port and directory."""
         with self._log.open("w") as log:
-            process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._properties)], stdout=log, stderr=log, cwd=self._directory
             )
-        self.pid = process.pid
         try:
             wait_for("Kafka", lambda: "Kafka Server started" in self._log.read_text() or process.poll() is not None, 60)
             if process.poll() is not None:
                 raise SystemExit(f"Kafka did not start:\n{self._log.read_text()[-3000:]}")
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         if "shut down completed" not in self._log.read_text():
             raise SystemExit(f"Kafka did not shut down cleanly:\n{self._log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """SIGKILL, at once."""
+        self._process.kill()
+        self._process.wait(30)
 
 
 def free_ports(count: int) -> list[int]:

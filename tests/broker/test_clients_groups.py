@@ -68,10 +68,10 @@ def wait_for_even_shares(members: list[Member], partitions: set[Partition]) -> N
 
     def is_even() -> bool:
         counts = [len(member.assignment) for member in members]
-        return sum(counts) == len(partitions) and min(counts) >= fewest and max(counts) <= fewest + 1
+        is_shared_out = sum(counts) == len(partitions) and set().union(*(m.assignment for m in members)) == partitions
+        return is_shared_out and min(counts) >= fewest and max(counts) <= fewest + 1
 
     wait_until(is_even, f"even shares of {len(partitions)} partitions among {len(members)} members")
-    assert {partition for member in members for partition in member.assignment} == partitions
 
 
 def check_order(*members: Member) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,13 @@ def kafka_address() -> Iterator[str]:
 @contextmanager
 def kafka_node_in(directory: Path) -> Iterator[str]:
     """A node of one's own, to stop; it takes some three seconds."""
+    broker = kafka_node(directory)
+    with broker.running():
+        yield broker.address
+
+
+def kafka_node(directory: Path) -> Any:
+    """One to start, and to kill (tools/kafka_node.py)."""
     pytest.importorskip("confluent_kafka", reason="needs confluent-kafka: pip install 'logstore[kafka]'")
     jars = subprocess.run(
         [TOOLS / "kafka-tools", "--installed"], capture_output=True, text=True, timeout=20, check=False
@@ -37,6 +45,4 @@ def kafka_node_in(directory: Path) -> Iterator[str]:
         from kafka_node import Broker
     finally:
         sys.path.remove(str(TOOLS))
-    broker = Broker(Path(jars.stdout.strip()), directory)
-    with broker.running():
-        yield broker.address
+    return Broker(Path(jars.stdout.strip()), directory)

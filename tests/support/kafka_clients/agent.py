@@ -163,16 +163,15 @@ Partition = tuple[str, int]
 
 @dataclass
 class Member:
-    """A consumer of a group, and what it has told of itself, the newest last.
-
-    ``runs``: what it read, cut wherever a partition was assigned to it anew: within a run offsets follow each other.
-    """
+    """A consumer of a group, and what it has told of itself, the newest last. ``generations``: of each record, how many
+    assignments there had been by then."""
 
     agent: Agent
     name: str
     assignment: frozenset[Partition] = frozenset()
     assignments: list[frozenset[Partition]] = field(default_factory=list)
     records: list[Received] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
     commits: list[dict[Partition, int]] = field(default_factory=list)
 
     def take_assignment(self, partitions: list[list[Any]]) -> None:
@@ -181,6 +180,7 @@ class Member:
 
     def take_records(self, records: list[dict[str, Any]]) -> None:
         self.records += map(received_from_json, records)
+        self.generations += [len(self.assignments)] * len(records)
 
     def take_commit(self, offsets: list[list[Any]]) -> None:
         self.commits.append({(topic, number): offset for topic, number, offset in offsets})
