@@ -106,6 +106,8 @@ class Server:
         self.broker.metrics.connections_accepted += 1
         peer.setblocking(False)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # asyncio does it only for sockets that know their protocol. A response's last piece must not wait for an ack.
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, peer, host)
         task = self.broker.loop.create_task(self.broker.loop.connect_accepted_socket(lambda: connection, peer))
         self._taken_in.add(task)
