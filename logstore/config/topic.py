@@ -74,7 +74,10 @@ class TopicConfig(Settings):
     flush_ms: int = setting(LONG_MAX, "fsync records that have waited this long, asked for or not")
     # ---- replicas
     min_insync_replicas: int = setting(
-        1, "how many replicas must have what was sent with acks=all; there is one of each partition here", low=1
+        1,
+        "how many replicas must have what was sent with acks=all; there is one of each partition here",
+        low=1,
+        high=INT_MAX,
     )
     unclean_leader_election_enable: bool = setting(
         False, "whether a replica that lacks records may lead: kept for Kafka's tools, there is one replica here"

@@ -3,7 +3,6 @@
 import pytest
 
 from kafka_brokers import fresh_name
-from logstore.format.batch import encode_batch
 from logstore.groups.offsets_log import OFFSETS_TOPIC
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.delete_records import DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic
@@ -12,20 +11,9 @@ from logstore.wire.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
-from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from wire_admin import OwnBroker, WireAdmin, new_topic
 
 EARLIEST = -2
-
-
-def produce(admin: WireAdmin, topic: str, count: int, partition: int = 0) -> None:
-    batch = encode_batch([b"%d" % number for number in range(count)], keys=[b"k"] * count, timestamps_ms=1_000)
-    data = PartitionProduceData(index=partition, records=batch)
-    request = ProduceRequest(
-        acks=-1, timeout_ms=30_000, topic_data=[TopicProduceData(name=topic, partition_data=[data])]
-    )
-    (found,) = admin.ask(request, 9).responses
-    assert found.partition_responses[0].error_code == ErrorCode.NONE, found
 
 
 def delete(admin: WireAdmin, topic: str, offsets: dict[int, int], version: int = 2) -> dict[int, tuple[int, int]]:
@@ -47,33 +35,33 @@ def start_offset(admin: WireAdmin, topic: str, partition: int = 0) -> int:
 @pytest.mark.parametrize("version", range(3))
 def test_what_is_before_the_offset_can_no_longer_be_read(admin: WireAdmin, version: int) -> None:
     name = admin.topic(2)
-    produce(admin, name, 10)
-    produce(admin, name, 5, 1)
+    admin.produce(name, 10)
+    admin.produce(name, 5, 1)
     assert delete(admin, name, {0: 4, 1: -1}, version) == {0: (4, ErrorCode.NONE), 1: (5, ErrorCode.NONE)}
     assert (start_offset(admin, name, 0), start_offset(admin, name, 1)) == (4, 5)
 
 
 def test_what_is_deleted_stays_deleted(admin: WireAdmin) -> None:
     name = admin.topic()
-    produce(admin, name, 10)
+    admin.produce(name, 10)
     assert delete(admin, name, {0: 4}) == {0: (4, ErrorCode.NONE)}
     assert delete(admin, name, {0: 2}) == {0: (4, ErrorCode.NONE)}
     assert delete(admin, name, {0: 10}) == {0: (10, ErrorCode.NONE)}
-    produce(admin, name, 1)
+    admin.produce(name, 1)
     assert start_offset(admin, name) == 10
 
 
 @pytest.mark.parametrize("offset", [11, -2, 2**62])
 def test_an_offset_that_is_not_in_the_log_is_refused(admin: WireAdmin, offset: int) -> None:
     name = admin.topic()
-    produce(admin, name, 10)
+    admin.produce(name, 10)
     assert delete(admin, name, {0: offset}) == {0: (-1, ErrorCode.OFFSET_OUT_OF_RANGE)}
     assert start_offset(admin, name) == 0
 
 
 def test_of_many_partitions_each_has_its_own_outcome(admin: WireAdmin) -> None:
     name = admin.topic()
-    produce(admin, name, 3)
+    admin.produce(name, 3)
     assert delete(admin, name, {0: 1, 7: 1}) == {
         0: (1, ErrorCode.NONE),
         7: (-1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
@@ -89,7 +77,7 @@ def test_records_of_a_topic_that_is_only_compacted_stay(
     admin: WireAdmin, policy: str, outcome: tuple[int, int]
 ) -> None:
     name = admin.topic(**{"cleanup.policy": policy})
-    produce(admin, name, 3)
+    admin.produce(name, 3)
     assert delete(admin, name, {0: 2}) == {0: outcome}
 
 
@@ -100,7 +88,7 @@ def test_groups_offsets_are_not_deleted_record_by_record(own: OwnBroker) -> None
 
 def test_records_stay_deleted_when_the_broker_starts_again(own: OwnBroker) -> None:
     own.create(new_topic("t"))
-    produce(own, "t", 10)
+    own.produce("t", 10)
     delete(own, "t", {0: 4})
     own.restart()
     assert start_offset(own, "t") == 4

@@ -14,6 +14,7 @@ import pytest
 from kafka_brokers import fresh_name
 from logstore.broker.running import RunningBroker
 from logstore.config import BrokerConfig, StoreConfig
+from logstore.format.batch import encode_batch
 from logstore.storage.topics import TopicDescription
 from logstore.store import TopicStore
 from logstore.wire.error_codes import ErrorCode
@@ -32,6 +33,7 @@ from logstore.wire.messages.describe_configs import (
     DescribeConfigsResult,
 )
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
+from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from logstore.wire.schema import Message
 from wire_client import WireClient
 
@@ -99,6 +101,19 @@ class WireAdmin:
     def topic_id(self, name: str) -> UUID:
         found: UUID = self.ask(MetadataRequest([MetadataRequestTopic(name=name)]), 12).topics[0].topic_id
         return found
+
+    def produce(self, topic: str, count: int, partition: int = 0) -> None:
+        """So many records, with a key."""
+        values = [b"%d" % number for number in range(count)]
+        self.send(topic, partition, encode_batch(values, keys=[b"k"] * count, timestamps_ms=1_000))
+
+    def send(self, topic: str, partition: int, batch: bytes) -> None:
+        data = TopicProduceData(name=topic, partition_data=[PartitionProduceData(index=partition, records=batch)])
+        request = ProduceRequest(acks=-1, timeout_ms=30_000, topic_data=[data])
+        code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        while code == ErrorCode.NOT_LEADER_OR_FOLLOWER:  # a partition may be made before it has a leader
+            code = self.ask(request, 9).responses[0].partition_responses[0].error_code
+        assert code == ErrorCode.NONE
 
     def describe(self, kind: int, name: str, *keys: str, version: int = 4) -> DescribeConfigsResult:
         resource = DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=keys or None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from logstore.broker.authorized_operations import TOPIC_OPERATIONS
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
-from logstore.errors import InvalidArgument, LogstoreError, UnknownTopic
+from logstore.errors import LogstoreError, UnknownTopic
 from logstore.format.filename import check_topic_name
 from logstore.groups.offsets_log import OFFSETS_TOPIC
 from logstore.storage.topics import TopicDescription
@@ -25,25 +25,25 @@ _PARTITIONS_MAX = 2_000  # of one response: Kafka's max.request.partition.size.l
 def handle(
     broker: Broker, request: DescribeTopicPartitionsRequest, context: RequestContext
 ) -> DescribeTopicPartitionsResponse:
-    first_name, first_partition = "", 0
-    if request.cursor is not None:
-        first_name, first_partition = request.cursor.topic_name, request.cursor.partition_index
-    if first_partition < 0:
-        raise InvalidArgument("cursor.partition_index", first_partition, "partitions are numbered from 0")
+    named = sorted({topic.name for topic in request.topics})
+    start = request.cursor or Cursor(topic_name="", partition_index=0)
+    names = [name for name in named or _all(broker) if name >= start.topic_name]
+    is_cursor_named = not named or request.cursor is None or names[:1] == [start.topic_name]
+    if start.partition_index < 0 or not is_cursor_named:
+        # The response has no other place for it.
+        return _response([_failed(name, ErrorCode.INVALID_REQUEST) for name in named], None)
     topics: list[DescribeTopicPartitionsResponseTopic] = []
     room = max(1, min(request.response_partition_limit, _PARTITIONS_MAX))
-    for name in _names(broker, request):
-        if name < first_name:
-            continue
-        first = first_partition if name == first_name else 0
+    for name in names:
+        first = start.partition_index if name == start.topic_name else 0
         if room <= 0:
             return _response(topics, Cursor(topic_name=name, partition_index=first))
         try:
             check_topic_name(name)
             topic = broker.store.topic(name)
         except LogstoreError as error:
-            if request.topics or not isinstance(error, UnknownTopic):  # else it was deleted this moment
-                topics.append(_unknown(name, error))
+            if named or not isinstance(error, UnknownTopic):  # else it was deleted this moment
+                topics.append(_failed(name, error_code(error)))
             continue
         end = min(topic.partitions, first + room)
         topics.append(_described(broker, topic, range(first, end)))
@@ -53,9 +53,8 @@ def handle(
     return _response(topics, None)
 
 
-def _names(broker: Broker, request: DescribeTopicPartitionsRequest) -> list[str]:
-    names = {topic.name for topic in request.topics} or {topic.name for topic in broker.store.topics()}
-    return sorted(names)
+def _all(broker: Broker) -> list[str]:
+    return [topic.name for topic in broker.store.topics()]
 
 
 def _response(
@@ -64,8 +63,8 @@ def _response(
     return DescribeTopicPartitionsResponse(topics=topics, next_cursor=cursor)
 
 
-def _unknown(name: str, error: LogstoreError) -> DescribeTopicPartitionsResponseTopic:
-    return DescribeTopicPartitionsResponseTopic(error_code=error_code(error), name=name)
+def _failed(name: str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic:
+    return DescribeTopicPartitionsResponseTopic(error_code=code, name=name)
 
 
 def _described(broker: Broker, topic: TopicDescription, numbers: Sequence[int]) -> DescribeTopicPartitionsResponseTopic:
