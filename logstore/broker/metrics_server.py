@@ -16,7 +16,7 @@ _CONNECTIONS_MAX = 16
 _REQUEST_SIZE_MAX = 8 << 10
 _TIMEOUT_S = 10.0
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 class MetricsServer:
@@ -36,23 +36,26 @@ class MetricsServer:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            for task in self._under_way:
-                if task is not None:
-                    task.cancel()
+            tasks = [task for task in self._under_way if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._under_way) >= _CONNECTIONS_MAX:
+            writer.close()
+            return
         task = asyncio.current_task()
         self._under_way.add(task)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                if len(self._under_way) > _CONNECTIONS_MAX:
-                    writer.write(_response(503, b"too many connections\n"))
-                else:
-                    writer.write(await self._answer(await reader.readuntil(b"\r\n\r\n")))
+                writer.write(await self._answer(await reader.readuntil(b"\r\n\r\n")))
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # who asked is slow, gone, or asks for something else
+        except asyncio.CancelledError:
+            pass  # the server stops; nobody waits for this
         except Exception:  # the next one is to be answered all the same
             logger.exception("metrics could not be told")
         finally:
