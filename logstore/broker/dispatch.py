@@ -72,7 +72,7 @@ def answer(
     version = context.api_version
     if api.key == ApiKey.API_VERSIONS and version > api.advertised[1]:
         return _unsupported_version(api)
-    request = api.request.decode(frame, version, position)
+    request = api.request.decode(frame, version, position, may_go_on=True)
     try:
         response = HANDLERS[api.key](broker, request, context)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request only

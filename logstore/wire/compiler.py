@@ -17,10 +17,11 @@ from logstore.wire.encoder import Encoder
 _NAMES: dict[str, Any] = {**vars(primitives), "new": object.__new__, "struct_error": struct.error}
 
 
-def decoder(message: Any, version: int) -> Callable[[memoryview, int], Any]:
-    """(view, position) -> a message of ``version``. Raises MalformedMessage, and nothing else, for its bytes."""
+def decoder(message: Any, version: int) -> Callable[[memoryview, int, bool], Any]:
+    """(view, position, whether more may follow) -> a message of ``version``. Raises MalformedMessage, and nothing else,
+    for its bytes."""
     source = Decoder(version, message.is_flexible(version), {**_NAMES, "MalformedMessage": MalformedMessage})
-    with source.block("def decode(view, p):"):
+    with source.block("def decode(view, p, may_go_on):"):
         source.line("end = len(view)")
         source.line("budget = ELEMENTS_MAX")
         with source.block("try:"):
@@ -29,7 +30,7 @@ def decoder(message: Any, version: int) -> Callable[[memoryview, int], Any]:
             source.line("raise cut_short(p) from None")
         with source.block("except UnicodeDecodeError:"):
             source.line("raise bad_text(p) from None")
-        with source.block("if p != end:"):
+        with source.block("if p > end or (p < end and not may_go_on):"):
             source.line("raise bad_end(p, end)")
         source.line("return message")
     return source.finish("decode", f"{message.__name__} v{version} decode")

@@ -37,19 +37,21 @@ class Message:
     versions: ClassVar[tuple[int, int]]
     flexible_since: ClassVar[int | None]
     wire_fields: ClassVar[tuple[Field, ...]]
-    _decoders: ClassVar[dict[int, Callable[[memoryview, int], Any]]]
+    _decoders: ClassVar[dict[int, Callable[[memoryview, int, bool], Any]]]
     _encoders: ClassVar[dict[int, Callable[[Any], bytes]]]
 
     @classmethod
-    def decode(cls, buffer: Buffer, version: int, position: int = 0) -> Self:
-        """All bytes from ``position`` on must be used; ``bytes`` and ``records`` are views of them, not copies.
-        A field that the version lacks has its default. Raises MalformedMessage for whatever is wrong with the bytes.
+    def decode(cls, buffer: Buffer, version: int, position: int = 0, *, may_go_on: bool = False) -> Self:
+        """What stands at ``position``; ``bytes`` and ``records`` are views of the buffer, not copies. A field that the
+        version lacks has its default. Raises MalformedMessage for whatever is wrong with the bytes; also for bytes
+        behind the last field, unless it ``may_go_on``: as Kafka does, a broker must not mind them in a request, since
+        librdkafka sends some (Metadata v9 and later, for all topics).
         """
         decoder = cls._decoders.get(version)
         if decoder is None:
             cls._check_version(version)
             decoder = cls._decoders[version] = compiler.decoder(cls, version)
-        decoded: Self = decoder(memoryview(buffer), position)
+        decoded: Self = decoder(memoryview(buffer), position, may_go_on)
         return decoded
 
     def encode(self, version: int) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from logstore.errors import InvalidArgument, MalformedMessage
 from logstore.format.record import Buffer
+from logstore.wire.messages.metadata import MetadataRequest
 from logstore.wire.primitives import ELEMENTS_MAX
 from logstore.wire.schema import Message, field, message, struct
 
@@ -186,10 +187,12 @@ def test_every_prefix_is_malformed_and_so_is_a_byte_more(
     for version, encoded in ((PLAIN, plain), (FLEXIBLE, flexible + b"\0")):
         sizes = {*range(min(len(encoded), 300)), *range(max(len(encoded) - 300, 0), len(encoded))}
         for size in sizes:
-            with pytest.raises(MalformedMessage):
-                kind.decode(encoded[:size], version)
+            for may_go_on in (False, True):
+                with pytest.raises(MalformedMessage):
+                    kind.decode(encoded[:size], version, may_go_on=may_go_on)
         with pytest.raises(MalformedMessage, match="1 bytes follow"):
             kind.decode(encoded + b"\0", version)
+        assert kind.decode(encoded + b"\0", version, may_go_on=True) == kind(value)
 
 
 def test_bytes_are_views_of_what_was_decoded() -> None:
@@ -312,6 +315,12 @@ def test_tags_go_up_and_those_with_their_default_are_left_out() -> None:
 def test_tags_that_are_refused(tags: bytes, reason: str) -> None:
     with pytest.raises(MalformedMessage, match=reason):
         Everything.decode(b"\0\1" + tags, 4)
+
+
+def test_a_metadata_request_of_librdkafka_for_all_topics_is_read_as_kafka_reads_it() -> None:
+    """It writes the count of topics as an int32 where it is a varint: null topics, and three bytes too many."""
+    body = bytes.fromhex("00 00 00 00 01 00 00")
+    assert MetadataRequest.decode(body, 13, may_go_on=True) == MetadataRequest(None, allow_auto_topic_creation=False)
 
 
 def test_known_and_unknown_tags_may_come_together() -> None:

@@ -227,7 +227,7 @@ def _decode_lone_by_name(view: memoryview, position: int) -> Wants | None:
 
 
 def _decode_any(view: memoryview, version: int, position: int) -> Wants:
-    request = FetchRequest.decode(view, version, position)
+    request = FetchRequest.decode(view, version, position, may_go_on=True)
     has_ids = version >= _FIRST_WITH_TOPIC_ID
     wanted = [
         Wanted(
