@@ -79,11 +79,18 @@ class Broker:
         self._settings = {**_DEFAULTS, **given}
         parse_server_settings(self._settings)  # raises where the mistake is made
         self._topics = dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
-        self._temporary = None if path is not None else tempfile.TemporaryDirectory(prefix="logstore-")
+        self._path = None if path is None else Path(path)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._address = Address("127.0.0.1", port)
         self._runner: _Runner = _Process() if subprocess else _Thread()
-        self.path = Path(path) if path is not None else Path(self._temporary.name if self._temporary else "") / "data"
-        """The data directory: ``logstore.open(broker.path, read_only=True)`` looks into it while the broker runs."""
+
+    @property
+    def path(self) -> Path:
+        """The data directory: ``logstore.open(broker.path, read_only=True)`` looks into it beside the broker. Raises
+        Closed for a temporary one before the first start, and after the last."""
+        if self._path is None:
+            raise Closed("the broker's temporary directory")
+        return self._path
 
     @property
     def bootstrap(self) -> str:
@@ -104,6 +111,9 @@ class Broker:
 
     def start(self) -> Self:
         """Raises CannotListen, TimedOut, ClusterFailure, and as ``logstore.open``."""
+        if self._path is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="logstore-")
+            self._path = Path(self._temporary.name, "data")
         self._address = self._runner.start(self.path, self._address, self._settings)
         topics, self._topics = self._topics, {}
         for name, partitions in topics.items():
@@ -130,6 +140,7 @@ class Broker:
         finally:
             if self._temporary is not None:
                 self._temporary.cleanup()
+                self._temporary = self._path = None
 
     def create_topic(self, name: str, partitions: int = 1, **settings: object) -> None:
         """Make a topic; ``settings`` as in ``cleanup_policy="compact"``. Raises ClusterFailure with Kafka's error."""
