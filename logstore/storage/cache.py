@@ -48,6 +48,9 @@ class LruCache(Generic[Value]):
                 self._total -= self._cost(oldest)
         return value
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
     def discard(self, key: object) -> None:
         with self._lock:
             self._drop(key)

@@ -60,6 +60,11 @@ class SparseIndex(ABC):
         held = self._held
         return held if held is not None else self._caches.columns.get(self, self._load)
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the columns are there without a look at the file."""
+        return self._held is not None or self in self._caches.columns
+
     def _load(self) -> Columns:
         if not files.exists(self.path):
             raise CorruptIndex("the index is missing; it can be rebuilt", 0, str(self.path))

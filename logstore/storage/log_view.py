@@ -50,12 +50,22 @@ class LogView(NamedTuple):
         ``max_offset`` bounds it from above, exclusively: a high watermark or last stable offset, which lie between
         batches. Raises OffsetOutOfRange, OffsetGap, DamagedLog.
         """
-        if as_integer("max_bytes", max_bytes) < 1:
+        if type(max_bytes) is not int:
+            max_bytes = as_integer("max_bytes", max_bytes)
+        if max_bytes < 1:
             raise InvalidArgument("max_bytes", max_bytes, "must be at least 1")
+        if type(offset) is not int:
+            offset = as_integer("offset", offset)
+        if max_offset is None and self.log_start_offset <= offset < self.log_end_offset:
+            newest = self.segments[-1].newest(offset, max_bytes)  # who follows the log asks for this
+            if newest is not None:
+                return newest
         index = self._check(offset)
         # Up to the next gap at most: the read that begins in it says that records are lost.
-        next_gaps = [first for first, _ in self.gaps if first > offset]
-        end_offset = min([self.log_end_offset, *next_gaps, *(() if max_offset is None else (max_offset,))])
+        next_gaps = [first for first, _ in self.gaps if first > offset] if self.gaps else []
+        end_offset = self.log_end_offset if max_offset is None else min(max_offset, self.log_end_offset)
+        if next_gaps:
+            end_offset = min(end_offset, *next_gaps)
         while offset < end_offset and index < len(self.segments):
             segment = self.segments[index]
             located = self._find(index, offset)
@@ -75,6 +85,11 @@ class LogView(NamedTuple):
             self._check_hole(len(self.segments) - 1, offset, end_offset)
         return self.segments[-1].slice(self.segments[-1].size, 0)
 
+    def is_cached(self, offset: int) -> bool:
+        """Whether ``read`` would find its batch without waiting for the disk, as far as a look tells that never waits
+        itself. Of what the read returns, ``FileSlice.is_cached`` tells. Raises OffsetOutOfRange, OffsetGap."""
+        return self.segments[self._check(offset)].is_cached(offset)
+
     def _limit(self, index: int, end_offset: int) -> int:
         """The position in a segment where ``end_offset`` begins; its end where that is beyond."""
         segment = self.segments[index]
@@ -93,6 +108,8 @@ class LogView(NamedTuple):
         for first, last in self.gaps:
             if first <= offset <= last:
                 raise OffsetGap(self.name, first, last)
+        if offset >= self.segments[-1].base_offset:
+            return len(self.segments) - 1
         return max(0, bisect_right(self.segments, offset, key=base_offset_of) - 1)
 
     def batches(self, offset: int, *, max_offset: int | None = None) -> Iterator[RecordBatch]:
@@ -126,6 +143,23 @@ class LogView(NamedTuple):
                 raise self._with_next(index, error) from None
         if offset < end_offset:
             self._check_hole(len(self.segments) - 1, offset, end_offset)
+
+    def headers(self, offset: int) -> Iterator[tuple[Segment, Located]]:
+        """The headers of the batches from the one that holds ``offset`` up to the end, for who looks for some among
+        them: their records are not read, and no CRC is checked. Raises as ``batches``, but for offsets that are in no
+        batch."""
+        for index in range(self._check(offset), len(self.segments)):
+            segment = self.segments[index]
+            located = self._find(index, offset)
+            if located is None:
+                continue
+            try:
+                for found in segment.headers(located.position):
+                    if found.header.base_offset >= self.log_end_offset:
+                        return
+                    yield segment, found
+            except DamagedLog as error:
+                raise self._with_next(index, error) from None
 
     def _find(self, index: int, offset: int) -> Located | None:
         try:

@@ -22,6 +22,7 @@ from logstore.format.batch import (
     NO_SEQUENCE,
     NO_TIMESTAMP,
     PLACE,
+    TRANSACTIONAL,
     BatchHeader,
     RecordBatch,
     batches,
@@ -157,7 +158,7 @@ class LogWriter(OwnedLog):
                 if self._log_end_offset == offset:
                     self._cut_back(segment, position)
                 raise
-        if self._waiters.waiting:
+        if offset >= self._waiters.lowest:
             self._waiters.wake(offset + 1)
         return _receipt((offset, offset, now_ms, _OS, False))
 
@@ -207,7 +208,7 @@ class LogWriter(OwnedLog):
         if header.attributes & NOT_OF_CLIENTS:
             raise InvalidRecord("a client's batch is no transaction marker, and has no time that only a log may give")
         stored = self._store(batch, check_sent(batch))
-        if self._waiters.waiting:
+        if stored.last_offset >= self._waiters.lowest:
             self._waiters.wake(stored.last_offset + 1)
         return stored
 
@@ -233,6 +234,8 @@ class LogWriter(OwnedLog):
             base_offset = self._write((behind_place,), size, delta, max_timestamp, now_ms)
             if producer_id >= 0:
                 update_producers(self.producers, header, batch, base_offset)
+            if header.attributes & TRANSACTIONAL:
+                self.aborted.note_written(base_offset + delta + 1)
         append_time = max_timestamp if header.attributes & LOG_APPEND_TIME else NO_TIMESTAMP
         return _stored((base_offset, base_offset + delta, max_timestamp, append_time, False))
 
@@ -277,7 +280,7 @@ class LogWriter(OwnedLog):
         """Wake who waits for the batch, see that it is as durable as it must be, and say how durable it is."""
         base_offset, last_offset, timestamp_ms, _, is_duplicate = stored
         end_offset = last_offset + 1
-        if self._waiters.waiting:
+        if last_offset >= self._waiters.lowest:
             self._waiters.wake(end_offset)
         unsynced_count = end_offset - self._group_commit.synced_offset
         if durability is Durability.FSYNC or unsynced_count >= self.config.flush_messages:

@@ -16,6 +16,7 @@ from logstore.config import TopicConfig
 from logstore.errors import Closed, LogstoreError, PartitionOffline, StorageFailure, UnknownTopic
 from logstore.settings import LONG_MAX
 from logstore.storage import retention
+from logstore.storage.aborted import Aborted, AbortedTransaction
 from logstore.storage.arguments import as_integer
 from logstore.storage.cache import Caches
 from logstore.storage.checked import ignore
@@ -85,6 +86,7 @@ class OwnedLog(ReadableLog):
         self.damages: tuple[SegmentDamage, ...] = tuple(found.damages)
         self.producers = found.producers
         self.leader_epochs = found.leader_epochs
+        self.aborted = Aborted(found.log_end_offset)
         saved_epochs = found.leader_epochs.entries if is_clean else None
         self._state_files = StateFiles(directory, found.snapshot_offsets, saved_epochs)
         self.leader_epoch = found.leader_epochs.latest or 0
@@ -94,6 +96,7 @@ class OwnedLog(ReadableLog):
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
         self._waiters = Waiters()
         self._offline: LogstoreError | None = None
+        self._cut_count = 0
         self.cut_offset = LONG_MAX  # from here on the log has been cut since it was last compacted
         self.compaction_met_damage = False
         self.was_compacted = was_compacted or self.config.compacts
@@ -110,6 +113,17 @@ class OwnedLog(ReadableLog):
     def log_end_offset(self) -> int:
         """The offset that the next record will have."""
         return self._log_end_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Where the first transaction begins that is not finished; the log's end where all are."""
+        with self._lock:  # the end moves before the producers' state
+            first = self.producers.first_unstable_offset()
+            return self._log_end_offset if first is None else min(first, self._log_end_offset)
+
+    def aborted_transactions(self, from_offset: int, to_offset: int) -> list[AbortedTransaction]:
+        """See ``Aborted.find``; ``aborted.may_be`` tells whether it has to read."""
+        return self.aborted.find(self.view, from_offset, to_offset)
 
     @property
     def view(self) -> LogView:
@@ -189,16 +203,24 @@ class OwnedLog(ReadableLog):
 
     def checkpoint(self) -> int:
         """Make durable all that opening the log after a crash can save work with, and return the recovery point: below
-        it log and indexes are on the disk, whole. Raises StorageFailure, PartitionOffline."""
+        it log and indexes are on the disk, whole. Raises StorageFailure, PartitionOffline.
+
+        Appends go on meanwhile: only an epoch of leaders that is new is synced under the lock."""
+        self.flush()
         with self._lock:
             self._check_writable()
-            self.flush()
-            if self._segments.active.is_growing:
-                with self._offline_on_failed_sync():
-                    self._segments.active.sync_indexes()
+            end_offset, cut_count = self._log_end_offset, self._cut_count
+            growing = [segment for segment in self._segments.all[-1:] if segment.is_growing]
             self._save_state()
-            self._state_files.sync()
-            self.recovery_point = self._log_end_offset
+        self._group_commit.wait(end_offset)  # what came since, if anything did
+        for segment in growing:
+            with self._offline_on_failed_sync():
+                segment.sync_indexes()
+        self._state_files.sync()
+        with self._lock:
+            self._check_writable()
+            if self._cut_count == cut_count:
+                self.recovery_point = max(self.recovery_point, end_offset)
             return self.recovery_point
 
     def _save_state(self) -> None:

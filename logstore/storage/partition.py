@@ -113,6 +113,7 @@ class PartitionLog(LogWriter):
         next retention. Returns the log start offset, which never moves back. Raises OffsetOutOfRange and
         StorageFailure."""
         offset = as_integer("offset", offset)
+        self.flush()  # mostly all of it, while appends go on
         with self._lock:
             self._check_writable()
             self.flush()  # the log must not come back shorter than this
@@ -144,6 +145,8 @@ class PartitionLog(LogWriter):
                 end_offset = self._end_before(segments[kept_count - 1], located.position, end_offset)
             self.recovery_point = min(self.recovery_point, end_offset)
             self.cut_offset = min(self.cut_offset, end_offset)
+            self._cut_count += 1
+            self.aborted.note_cut(end_offset)
             self._save_recovery_point()
             self._log_end_offset = end_offset
             with self._offline_on_failure():

@@ -138,6 +138,23 @@ class SegmentReader:
         self.rebuild_indexes()
         return found
 
+    def newest(self, offset: int, max_bytes: int) -> FileSlice | None:
+        """What lies from ``offset`` on, which is in the log, where that begins the batch that was appended last, and is
+        not more than ``max_bytes``; None where that is not known."""
+        newest_offset, position = self._newest
+        size = self.size - position
+        return FileSlice(self.file, position, size) if offset == newest_offset and 0 < size <= max_bytes else None
+
+    def is_cached(self, offset: int) -> bool:
+        """Whether the index, and the batches that a walk to ``offset`` begins with, are in memory. Never waits."""
+        newest_offset, position = self._newest
+        if offset < newest_offset:
+            if not self.offset_index.is_in_memory:
+                return False
+            position = self.offset_index.position_for(offset)
+        size = min(_SEARCH_SIZE, self.size - position)
+        return size <= 0 or FileSlice(self.file, position, size).is_cached(size)
+
     def _indexed_position(self, offset: int) -> int:
         newest_offset, newest_position = self._newest
         if offset >= newest_offset:  # who waits for records mostly wants these
@@ -218,10 +235,9 @@ class SegmentReader:
         damage = self._known_damage(position)
         if damage is None:
             found = next(self.scan(position, expected_offset), None)
-            # Good bytes after all, or none: the file has changed since.
-            changed = Damage(position, max(0, self.size - position), reason, expected_offset, None, False)
-            damage = found if isinstance(found, Damage) else changed
-            self._damages[position] = damage
+            if not isinstance(found, Damage):  # good bytes after all, or none: the file has changed since
+                return Damage(position, max(0, self.size - position), reason, expected_offset, None, False)
+            damage = self._damages[position] = found
         return damage
 
     def _check_known(self, position: int) -> None:

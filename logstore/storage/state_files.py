@@ -52,20 +52,29 @@ class StateFiles:
             logger.warning("%s: no producer snapshot at %d: %s", self._directory, offset, error)
 
     def sync(self) -> None:
-        """Wait until the snapshots are on the disk; those that cannot be brought there are removed."""
-        if not self._unsynced_offsets:
+        """Wait until the snapshots are on the disk; those that cannot be brought there are removed. Others may be
+        saved, and old ones dropped, meanwhile."""
+        unsynced = self._unsynced_offsets.copy()
+        if not unsynced:
             return
         try:
-            for offset in sorted(self._unsynced_offsets):
-                file = files.open_file(self._directory / filename.snapshot_name(offset))
-                file.sync()
-                file.close()
+            for offset in sorted(unsynced):
+                self._sync_snapshot(offset)
             files.sync_dir(self._directory)
         except StorageFailure as error:
             logger.warning("%s: producer snapshots are dropped: %s", self._directory, error)
-            unsynced = self._unsynced_offsets.copy()
             self.drop_snapshots(lambda offset: offset in unsynced)
-        self._unsynced_offsets.clear()
+        self._unsynced_offsets -= unsynced
+
+    def _sync_snapshot(self, offset: int) -> None:
+        try:
+            file = files.open_file(self._directory / filename.snapshot_name(offset))
+        except StorageFailure:
+            if offset not in self._unsynced_offsets:  # dropped since
+                return
+            raise
+        file.sync()
+        file.close()
 
     def drop_snapshots(self, is_gone: Callable[[int], bool]) -> None:
         """Remove the snapshots at offsets that are ``is_gone``. Raises StorageFailure."""

@@ -1,6 +1,7 @@
 """The broker's look at records that others encoded, against the decoder of single records."""
 
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
@@ -106,8 +107,7 @@ def padded(number: int, size: int) -> bytes:
 @pytest.mark.parametrize("size", [2, 3, 10])
 @pytest.mark.parametrize("key", [b"", b"key"])
 def test_varints_that_are_padded_are_taken_as_the_decoder_takes_them(field: int, size: int, key: bytes) -> None:
-    pad = [encode_varint] * 6
-    pad[field] = lambda number: padded(number, size)
+    pad = [encode_varint if index != field else partial(padded, size=size) for index in range(6)]
     length, time, offset, key_length, value_length, header_count = pad
     rest = [time(5), offset(0), key_length(len(key) or -1), key, value_length(1), b"v", header_count(0)]
     fields = b"\0" + b"".join(rest)

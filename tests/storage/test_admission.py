@@ -80,7 +80,7 @@ def sealed(data: bytearray) -> bytes:
 def batch_of(rows: list[tuple[Any, ...]], compression: Compression = Compression.NONE, attributes: int = 0) -> bytes:
     times, keys, sent, headers = zip(*rows)
     return encode_batch(
-        *(sent,), keys=keys, headers=headers, timestamps_ms=times, compression=compression, attributes=attributes
+        sent, keys=keys, headers=headers, timestamps_ms=times, compression=compression, attributes=attributes
     )
 
 
@@ -188,7 +188,7 @@ def test_a_batch_of_a_broker_wakes_who_waits_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compression", [Compression.NONE, Compression.ZSTD])
 @pytest.mark.parametrize("count", [5, 100])
 def test_a_refusal_names_the_records_that_are_to_blame(tmp_path: Path, compression: Compression, count: int) -> None:
-    limits = {"message_timestamp_after_max_ms": 1000, "message_timestamp_before_max_ms": 2000}
+    limits: dict[str, Any] = {"message_timestamp_after_max_ms": 1000, "message_timestamp_before_max_ms": 2000}
     log = open_log(tmp_path / "t_0", cleanup_policy=("compact",), **limits)
     keys = [None if number in (1, 3) else b"k" for number in range(count)]
     with pytest.raises(InvalidRecord, match="without a key") as keyless:
@@ -197,12 +197,13 @@ def test_a_refusal_names_the_records_that_are_to_blame(tmp_path: Path, compressi
     for wrong, where in ((NOW + 1001, "future"), (NOW - 2001, "past")):
         times = [wrong if number in (2, 4) else NOW for number in range(count)]
         for append in (log.append_batch, log.append_batches):
-            with pytest.raises(InvalidTimestamp, match=where) as late:
+            with pytest.raises(InvalidRecord, match=where) as late:
                 append(encode_batch([b"v"] * count, keys=[b"k"] * count, timestamps_ms=times, compression=compression))
+            assert type(late.value) is InvalidTimestamp
             assert [number for number, reason in late.value.records if where in reason] == [2, 4]
+            copied = pickle.loads(pickle.dumps(late.value))
+            assert copied.records == late.value.records and copied.reason == late.value.reason
     assert log.log_end_offset == 0
-    copied = pickle.loads(pickle.dumps(late.value))
-    assert copied.records == late.value.records and copied.reason == late.value.reason
 
 
 def test_other_refusals_name_no_record(tmp_path: Path) -> None:

@@ -643,7 +643,7 @@ def test_a_reader_that_waits_is_woken_by_the_append(tmp_path: Path) -> None:
     log.append([b"a"])
     thread.join(10)
     assert woken[0][0] and log.wait(0, 0) and not log.wait(1, 0)
-    assert not log._waiters.waiting
+    assert not len(log._waiters)
 
 
 def test_waiting_does_not_look_again_and_again(tmp_path: Path) -> None:
