@@ -67,9 +67,8 @@ def _read_properties(path: Path, data: bytes) -> dict[str, str]:
     try:
         return decode_properties(data + b"\n")  # people do not end files as programs do
     except CorruptCheckpoint as error:
-        where, _, reason = str(error).partition(": ")
-        line = where.removeprefix("line ")
-        raise InvalidConfigFile(str(path), int(line) if line.isdigit() else 0, reason or where) from None
+        where, _, reason = error.reason.removeprefix("line ").partition(": ")
+        raise InvalidConfigFile(str(path), int(where), reason) from None
 
 
 def _read_toml(path: Path, data: bytes) -> dict[str, object]:
