@@ -304,6 +304,21 @@ def test_batches_are_stored_in_the_compression_that_the_topic_asks_for(
     assert values(log) == numbered(0, 100)
 
 
+@pytest.mark.parametrize(("codec", "low", "high"), [("gzip", 1, 9), ("lz4", 1, 17), ("zstd", 1, 19)])
+def test_batches_are_stored_at_the_compression_level_that_the_topic_asks_for(
+    tmp_path: Path, codec: str, low: int, high: int
+) -> None:
+    values = [b"%d and %d" % (number % 13, number * number) for number in range(5000)]
+    batch = encode_batch(values, timestamps_ms=NOW)
+    sizes = []
+    for level in (low, high):
+        settings = {"compression_type": codec, f"compression_{codec}_level": level}
+        log = open_log(tmp_path / f"t_{level}", **settings)
+        log.append_batches(batch)
+        sizes.append(log.view.size)
+    assert sizes[1] < sizes[0]
+
+
 def test_a_batch_over_max_message_bytes_is_refused_with_its_size(tmp_path: Path) -> None:
     log = open_log(tmp_path / "t_0", max_message_bytes=1000)
     size = len(encode_batch([b""], timestamps_ms=NOW))
@@ -381,6 +396,20 @@ def test_a_segment_is_rolled_when_it_is_old_by_an_append_or_without_one(tmp_path
     clock.now_ms += 5000
     log.roll_if_old(clock.now_ms)
     assert bases(log) == [0, 2, 3], "an empty segment does not grow old"
+
+
+def test_segments_are_rolled_up_to_their_jitter_early_each_at_a_time_of_its_own(tmp_path: Path) -> None:
+    rolled_ms = []
+    for number in range(20):
+        clock = Clock()
+        log = open_log(tmp_path / f"t_{number}", clock, segment_ms=1000, segment_jitter_ms=400)
+        log.append([b"a"])
+        while bases(log) == [0]:
+            clock.now_ms += 1
+            log.roll_if_old(clock.now_ms)
+        rolled_ms.append(clock.now_ms - NOW)
+    assert 600 < min(rolled_ms) and max(rolled_ms) <= 1001
+    assert len(set(rolled_ms)) > 10
 
 
 def test_a_segment_that_was_made_in_the_future_is_rolled(tmp_path: Path) -> None:
