@@ -5,7 +5,7 @@ from uuid import UUID
 
 from logstore.broker.delayed_fetches import DelayedFetch
 from logstore.broker.fetch_sessions import FetchKey, FetchPartition
-from logstore.broker.fetching import Fetch, Fetched, fetch
+from logstore.broker.fetching import Cold, Fetch, Fetched, fetch, needs_aborted, with_aborted
 from logstore.format.record import Buffer
 from logstore.storage.file_slice import FileSlice
 from logstore.wire.messages.fetch import Read, decode_request, encode_response
@@ -48,22 +48,46 @@ class Fetching:
     def answer(self, turn: "Turn") -> None:
         """Give the turn its response, now or later."""
         self._turn = turn
-        found = self._look()
-        if self._max_wait_ms <= 0 or self._is_enough(found) or not found.fetched:
-            self._answer(found)
-            return
-        broker = self._broker
-        delayed = DelayedFetch(broker.loop, broker.delayed_fetches, self._look, self._is_enough, self._answer)
-        turn.on_abandoned = delayed.cancel
-        delayed.wait(found, self._max_wait_ms / 1000)
+        found = self._look(may_wait=False)
+        if found.cold:
+            warmed = self._broker.run(_warm, found.cold)
+            warmed.add_done_callback(lambda _: self._answer_or_wait(self._look()))
+        else:
+            self._answer_or_wait(found)
 
-    def _look(self) -> Fetch:
-        return fetch(self._broker, self._plan.partitions.values(), self._max_bytes, self._reads_committed)
+    def _answer_or_wait(self, found: Fetch) -> None:
+        if self._max_wait_ms <= 0 or self._is_enough(found) or not found.fetched:
+            self._complete(found)
+        elif self._turn.response is None:
+            broker = self._broker
+            delayed = DelayedFetch(broker.loop, broker.delayed_fetches, self._look, self._is_enough, self._complete)
+            self._turn.on_abandoned = delayed.cancel
+            delayed.wait(found, self._max_wait_ms / 1000)
+
+    def _look(self, *, may_wait: bool = True) -> Fetch:
+        """Whoever waits for records asks for those that come last, which are in memory: it may wait for them."""
+        return fetch(
+            self._broker,
+            self._plan.partitions.values(),
+            self._max_bytes,
+            reads_committed=self._reads_committed,
+            may_wait=may_wait,
+        )
 
     def _is_enough(self, found: Fetch) -> bool:
         return found.size >= self._min_bytes or found.has_error
 
+    def _complete(self, found: Fetch) -> None:
+        """Answer, once it is known which records were of transactions that were aborted."""
+        if self._reads_committed and any(map(needs_aborted, found.fetched)):
+            completed = self._broker.run(_with_aborted, found)
+            completed.add_done_callback(lambda completed: self._answer(completed.result()))
+        else:
+            self._answer(found)
+
     def _answer(self, found: Fetch) -> None:
+        if self._turn.response is not None:  # the connection has ended meanwhile
+            return
         plan, session = self._plan, self._plan.session
         topics: dict[str | UUID, list[Read[FileSlice]]] = {}
         for fetched in found.fetched:
@@ -83,6 +107,15 @@ class Fetching:
                 of_topic.append(read)
         pieces, size = encode_response(topics.items(), self._version, error_code=plan.error, session_id=plan.session_id)
         self._turn.answer_with_pieces(pieces, size)
+
+
+def _warm(cold: list[Cold]) -> None:
+    for each in cold:
+        each.warm()
+
+
+def _with_aborted(found: Fetch) -> Fetch:
+    return found._replace(fetched=[with_aborted(each) if needs_aborted(each) else each for each in found.fetched])
 
 
 def _is_news(fetched: Fetched) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 from logstore.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
+from logstore.broker.refusal import Refused
+from logstore.broker.topic_arguments import check_no_collision
 from logstore.errors import DamagedTopic, LogstoreError, TopicAlreadyExists, UnknownTopic
 from logstore.format.filename import check_topic_name
 from logstore.groups.offsets_log import OFFSETS_TOPIC
@@ -73,7 +75,10 @@ async def _create_missing(
 async def _create(broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic) -> MetadataResponseTopic:
     assert asked.name is not None
     try:
+        check_no_collision(asked.name, (topic.name for topic in broker.store.topics()))
         created = await broker.run(broker.store.create_topic, asked.name)
+    except Refused as refused:
+        return _missing(asked, refused.refusal.code)
     except TopicAlreadyExists:  # another client was faster
         return _look_up(broker, request, asked) or _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     except LogstoreError as error:
@@ -91,7 +96,8 @@ def _without_missing(
 
 
 def _missing(asked: MetadataRequestTopic, code: ErrorCode) -> MetadataResponseTopic:
-    return MetadataResponseTopic(error_code=code, name=asked.name, topic_id=asked.topic_id, partitions=[])
+    name = "" if asked.name is None else asked.name  # before version 12 it cannot be null
+    return MetadataResponseTopic(error_code=code, name=name, topic_id=asked.topic_id, partitions=[])
 
 
 def _found(broker: Broker, request: MetadataRequest, topic: TopicDescription) -> MetadataResponseTopic:
