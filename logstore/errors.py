@@ -26,6 +26,7 @@ __all__ = [
     "DiskFull",
     "Empty",
     "FencedInstance",
+    "FencedMemberEpoch",
     "ForkedProcess",
     "Full",
     "GroupFull",
@@ -40,6 +41,7 @@ __all__ = [
     "InvalidSetting",
     "InvalidTimestamp",
     "InvalidTopicName",
+    "InvalidTopicPattern",
     "LogstoreError",
     "MalformedMessage",
     "MemberIdRequired",
@@ -59,6 +61,7 @@ __all__ = [
     "RebalanceInProgress",
     "RecordTooLarge",
     "SerializationFailed",
+    "StaleMemberEpoch",
     "StorageFailure",
     "SubscribedToTopic",
     "TimedOut",
@@ -67,7 +70,9 @@ __all__ = [
     "UnknownMember",
     "UnknownPartition",
     "UnknownTopic",
+    "UnreleasedInstance",
     "Unsupported",
+    "UnsupportedAssignor",
     "UnsupportedMagic",
 ]
 

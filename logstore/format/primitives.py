@@ -13,6 +13,7 @@ for a bad varint, and never takes more memory than the bytes that it reads accou
 
 from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct, pack, unpack
+from uuid import UUID
 
 from logstore.errors import CorruptData, InvalidRecord
 from logstore.format.record import Buffer
@@ -38,6 +39,10 @@ class Writer:
 
     def int64(self, value: int) -> None:
         self._pieces.append(_INT64.pack(value))
+
+    def raw(self, octets: bytes) -> None:
+        """Of a size that the schema knows, such as a UUID's."""
+        self._pieces.append(octets)
 
     def string(self, value: str | None) -> None:
         """Raises InvalidRecord for one over 32,767 bytes where its size has no room."""
@@ -90,6 +95,12 @@ class Reader:
 
     def int64(self) -> int:
         return self._unpack(_INT64)
+
+    def raw(self, size: int) -> bytes:
+        return bytes(self._take(size))
+
+    def uuid(self) -> UUID:
+        return UUID(bytes=self.raw(16))
 
     def nullable_string(self) -> str | None:
         start = self.position

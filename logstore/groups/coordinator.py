@@ -20,15 +20,18 @@ from logstore.errors import (
     Closed,
     ForkedProcess,
     GroupNotEmpty,
+    InconsistentProtocol,
     LogstoreError,
     UnknownGroup,
     UnknownMember,
 )
+from logstore.groups.consumer.consumer_group import ConsumerGroup
+from logstore.groups.consumer.described import as_group_description
+from logstore.groups.consumer_coordinator import ConsumerCoordinator
 from logstore.groups.deadlines import Deadlines
 from logstore.groups.expiry import Expiry
-from logstore.groups.group import GroupState
+from logstore.groups.group import Group, GroupState
 from logstore.groups.group_table import Entry, GroupTable
-from logstore.groups.offset_coordinator import OffsetCoordinator
 from logstore.groups.offsets import check_group_id
 from logstore.groups.offsets_log import OffsetsLog
 from logstore.groups.requests import (
@@ -51,7 +54,7 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-class GroupCoordinator(OffsetCoordinator):
+class GroupCoordinator(ConsumerCoordinator):
     """See the module. Every call raises Closed after ``close``, ForkedProcess in a child, and InvalidGroupId; but what
     joins and syncs meet, these included, is given to their replies."""
 
@@ -99,7 +102,10 @@ class GroupCoordinator(OffsetCoordinator):
 
     def _join(self, request: JoinRequest, reply: JoinCallback, entry: Entry | None) -> None:
         assert entry is not None
-        self._table.settle(entry, entry.group.join(request, reply, self._clock_ms()))
+        group = self._table.classic_group(entry)
+        if group is None:
+            raise InconsistentProtocol(request.group, "it is a group of members with group.protocol=consumer")
+        self._table.settle(entry, group.join(request, reply, self._clock_ms()))
 
     def sync(self, request: SyncRequest, reply: SyncCallback) -> None:
         """Get, or as the leader give, the assignments of a generation; ``reply`` as with ``join``."""
@@ -109,7 +115,7 @@ class GroupCoordinator(OffsetCoordinator):
             reply(error)
 
     def _sync(self, request: SyncRequest, reply: SyncCallback, entry: Entry | None) -> None:
-        if entry is None:
+        if entry is None or not isinstance(entry.group, Group):
             raise UnknownMember(request.group, request.member_id)
         self._table.settle(entry, entry.group.sync(request, reply, self._clock_ms()))
 
@@ -117,7 +123,7 @@ class GroupCoordinator(OffsetCoordinator):
         """Raises UnknownMember, IllegalGeneration, FencedInstance; RebalanceInProgress: join again."""
 
         def act(entry: Entry | None) -> None:
-            if entry is None:
+            if entry is None or not isinstance(entry.group, Group):
                 raise UnknownMember(group, member_id)
             entry.group.heartbeat(member_id, generation, instance_id, self._clock_ms())
 
@@ -127,7 +133,7 @@ class GroupCoordinator(OffsetCoordinator):
         """For each, in order, None or why it could not leave: UnknownMember, FencedInstance."""
 
         def act(entry: Entry | None) -> list[LogstoreError | None]:
-            if entry is None:
+            if entry is None or not isinstance(entry.group, Group):
                 return [UnknownMember(group, leaving.member_id) for leaving in members]
             errors, outcome = entry.group.leave(members, self._clock_ms())
             self._table.settle(entry, outcome)
@@ -148,6 +154,8 @@ class GroupCoordinator(OffsetCoordinator):
         def act(entry: Entry | None) -> GroupDescription:
             if entry is None:
                 return GroupDescription(group, GroupState.DEAD.value, "", "", NO_GENERATION, ())
+            if isinstance(entry.group, ConsumerGroup):
+                return as_group_description(entry.group)
             return entry.group.describe()
 
         return self._table.enter(group, act)
@@ -161,7 +169,7 @@ class GroupCoordinator(OffsetCoordinator):
         def act(entry: Entry | None) -> None:
             if entry is None:
                 raise UnknownGroup(group)
-            if entry.group.state is not GroupState.EMPTY:
+            if not entry.is_empty:
                 raise GroupNotEmpty(group, len(entry.group.members))
             self._table.forget(entry, list(entry.commits), with_group=True)
 
@@ -186,7 +194,11 @@ class GroupCoordinator(OffsetCoordinator):
         return None  # what comes next for the group is set by now
 
     def _tick(self, entry: Entry | None) -> None:
-        if entry is not None:
+        if entry is None:
+            return
+        if isinstance(entry.group, ConsumerGroup):
+            self._tick_consumer_group(entry, entry.group)
+        else:
             self._table.settle(entry, entry.group.tick(self._clock_ms()))
 
     def expire_offsets(self) -> None:

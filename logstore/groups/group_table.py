@@ -19,12 +19,14 @@ from uuid import uuid4
 
 from logstore.config import StoreConfig
 from logstore.errors import ForkedProcess, LogstoreError
+from logstore.format.consumer_group import GroupRecord
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import GroupMetadataValue
+from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.deadlines import Deadlines
 from logstore.groups.group import Group, GroupState, Outcome
 from logstore.groups.offsets import Commits, check_group_id
-from logstore.groups.offsets_log import OffsetsLog, StoredGroup, commit_record, metadata_record
+from logstore.groups.offsets_log import OffsetsLog, StoredGroup, commit_record, group_record, metadata_record
 
 logger = logging.getLogger("logstore.groups")
 
@@ -37,7 +39,9 @@ _TOMBSTONE_SIZE_MAX = 300  # of a record, with the longest of topic names, and w
 class Entry:
     """A group and what is kept with it. ``since_ms``: when its metadata was stored last, -1 where it never was."""
 
-    def __init__(self, group: Group, commits: Commits, since_ms: int = -1, has_metadata: bool = False) -> None:
+    def __init__(
+        self, group: Group | ConsumerGroup, commits: Commits, since_ms: int = -1, has_metadata: bool = False
+    ) -> None:
         self.lock = threading.RLock()
         self.group = group
         self.commits = commits
@@ -48,9 +52,14 @@ class Entry:
         self.replies: deque[tuple[Callable[[Any], None], Any]] = deque()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no member."""
+        return bool(self.group.state.value == GroupState.EMPTY.value)
+
+    @property
     def is_idle(self) -> bool:
         """Whether there is no member, and nobody about to be one."""
-        return self.group.state is GroupState.EMPTY and self.group.next_deadline_ms is None
+        return self.is_empty and self.group.next_deadline_ms is None
 
     @property
     def is_blank(self) -> bool:
@@ -99,6 +108,8 @@ class GroupTable:
 
     def _loaded(self, group_id: str, stored: StoredGroup, keeps_members: bool) -> Entry:
         metadata = stored.metadata
+        if stored.records:
+            return self._loaded_consumer_group(group_id, stored, keeps_members)
         if metadata is None:
             return Entry(self._new_group(group_id), stored.commits)
         since_ms = metadata.current_state_timestamp
@@ -117,6 +128,20 @@ class GroupTable:
                 logger.warning("group %s: that its members are gone is not stored: %s", group_id, error)
         group = Group.loaded(group_id, self._config, _new_member_id, metadata, self._clock_ms())
         return Entry(group, stored.commits, since_ms, has_metadata=True)
+
+    def _loaded_consumer_group(self, group_id: str, stored: StoredGroup, keeps_members: bool) -> Entry:
+        group = ConsumerGroup(group_id, self._config)
+        group.apply(sorted(stored.records, key=lambda record: record[0].kind))
+        entry = Entry(group, stored.commits, has_metadata=True)
+        if not keeps_members and group.members:
+            gone = group.without(list(group.members), {})
+            try:
+                self.store_records(entry, group, gone)
+            except LogstoreError as error:
+                logger.warning("group %s: that its members are gone is not stored: %s", group_id, error)
+                group.apply(gone)
+        group.begin_sessions(self._clock_ms())
+        return entry
 
     def _new_group(self, group_id: str) -> Group:
         return Group(group_id, self._config, _new_member_id)
@@ -179,6 +204,7 @@ class GroupTable:
         while entry.to_store:
             error = self._store(entry, entry.to_store[0])
             entry.to_store.popleft()
+            assert isinstance(entry.group, Group)  # nothing else has anything to store by itself
             self._take(entry, entry.group.stored(error, self._clock_ms()))
         self._deadlines.set(entry.group.group_id, entry.group.next_deadline_ms)
 
@@ -199,6 +225,35 @@ class GroupTable:
         entry.has_metadata = True
         return None
 
+    def store_records(self, entry: Entry, group: ConsumerGroup, records: list[GroupRecord]) -> None:
+        """Have a consumer group's records stored, in one batch, and take them up; ``group`` may be about to take the
+        place of one of the other kind. Raises what an append raises; then nothing has happened."""
+        if records:
+            replaced = [] if entry.group is group or not entry.has_metadata else [metadata_record(group.group_id, None)]
+            self._log.append(group.group_id, [*replaced, *map(group_record, records)])
+            entry.group, entry.since_ms, entry.has_metadata = group, self._now_ms(), True
+            group.apply(records)
+
+    def classic_group(self, entry: Entry) -> Group | None:
+        """The group, which becomes one of this kind if it was of the other and has no members; None if it has. Raises
+        what an append raises."""
+        if isinstance(entry.group, ConsumerGroup):
+            if not entry.is_idle:
+                return None
+            self._forget_metadata(entry)
+            entry.group = self._new_group(entry.group.group_id)
+        return entry.group
+
+    def _forget_metadata(self, entry: Entry) -> None:
+        """Raises what an append raises."""
+        group = entry.group
+        if entry.has_metadata:
+            records = [metadata_record(group.group_id, None)]
+            if isinstance(group, ConsumerGroup):
+                records = [group_record(record) for record in group.tombstones()]
+            self._log.append(group.group_id, records)
+            entry.has_metadata, entry.since_ms = False, -1
+
     def forget(self, entry: Entry, gone: list[TopicPartition], *, with_group: bool = False) -> None:
         """Take offsets away, and the group itself where it says so, by tombstones: batches of a bounded size. Raises
         what an append raises; what is in later batches stays then."""
@@ -210,10 +265,17 @@ class GroupTable:
             for key in part:
                 del entry.commits[key]
         if with_group:
-            if entry.has_metadata:
-                self._log.append(group_id, [metadata_record(group_id, None)])
+            self._forget_metadata(entry)
             self._take_out(entry)
-            entry.replies.extend(entry.group.kill().replies)
+            self._kill(entry)
+
+    def _kill(self, entry: Entry, reason: LogstoreError | None = None) -> None:
+        """``reason``: what those who wait are told instead of UnknownMember."""
+        if isinstance(entry.group, ConsumerGroup):
+            entry.group.kill()
+        else:
+            replies = entry.group.kill().replies
+            entry.replies.extend((reply, reason or answer) for reply, answer in replies)
 
     # ---------------------------------------------------------------------------------------------------------- the end
 
@@ -229,7 +291,7 @@ class GroupTable:
         for entry in entries:
             with entry.lock:
                 entry.is_gone = True
-                entry.replies.extend((reply, reason) for reply, _ in entry.group.kill().replies)
+                self._kill(entry, reason)
             entry.give_replies()
 
     def abandon_in_child(self, reason: ForkedProcess) -> None:

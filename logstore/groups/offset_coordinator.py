@@ -18,7 +18,7 @@ from logstore.errors import (
 )
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import OffsetCommitValue
-from logstore.groups.group import GroupState
+from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.group_table import Entry, GroupTable
 from logstore.groups.offsets import Commits, check_group_id, check_offsets, check_partitions, fetched, refusal
 from logstore.groups.offsets_log import OffsetsLog, commit_record
@@ -164,14 +164,23 @@ class OffsetCoordinator:
     # --------------------------------------------------------------------------------------------------------- looking
 
     def committed(
-        self, group: str, partitions: Iterable[tuple[str, int]] | None = None
+        self,
+        group: str,
+        partitions: Iterable[tuple[str, int]] | None = None,
+        *,
+        member_id: str | None = None,
+        epoch: int = NO_GENERATION,
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         """What the group has committed, of ``partitions`` or all; those of which it has nothing are not in it, and an
-        unknown group has nothing."""
+        unknown group has nothing. A member of a consumer group that says who it is, and in which epoch, may be told
+        UnknownMember, StaleMemberEpoch."""
         wanted = None if partitions is None else check_partitions(partitions)
 
         def act(entry: Entry | None) -> dict[TopicPartition, OffsetAndMetadata]:
             commits = {} if entry is None else entry.commits
+            says_who = member_id is not None or epoch >= 0
+            if says_who and entry is not None and isinstance(entry.group, ConsumerGroup):
+                entry.group.check_epoch(member_id or NO_MEMBER_ID, epoch)
             keys = commits if wanted is None else wanted
             return {key: fetched(commits[key]) for key in keys if key in commits}
 
@@ -217,7 +226,7 @@ class OffsetCoordinator:
             if entry is None:
                 raise UnknownGroup(group)
             topics: frozenset[str] | None = frozenset()
-            if entry.group.state is not GroupState.EMPTY:
+            if not entry.is_empty:
                 topics = entry.group.subscribed_topics()
             if topics is None:
                 raise GroupNotEmpty(group, len(entry.group.members))

@@ -22,6 +22,8 @@ from logstore.settings import INT_MAX, LONG_MAX
 Commits = dict[TopicPartition, OffsetCommitValue]
 
 CONSUMER_PROTOCOL = "consumer"
+# Of which it is known what they read: not while members of the classic protocol join.
+_STATES_WITH_MEMBERS = ("Stable", "Assigning", "Reconciling")
 _GROUP_ID_SIZE_MAX = 2**15 - 1
 
 
@@ -110,7 +112,7 @@ def expired(
     kept_topics: frozenset[str] = frozenset()
     if not protocol_type:
         empty_since_ms = -1
-    elif state == "Stable" and protocol_type == CONSUMER_PROTOCOL and subscribed_topics is not None:
+    elif state in _STATES_WITH_MEMBERS and protocol_type == CONSUMER_PROTOCOL and subscribed_topics is not None:
         empty_since_ms, kept_topics = -1, subscribed_topics
     elif state != "Empty":
         return []

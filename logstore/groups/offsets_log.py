@@ -5,8 +5,8 @@ a tombstone takes away. Commits of a transaction count from its COMMIT marker on
 not finished, do not. After a crash all that was appended is there, after a power cut all that was synced.
 
 Records or batches that cannot be read are reported in the log of warnings and passed over; what they said of their keys
-is lost, and an older record of the key, where there is one, counts again. Keys of other versions (Kafka's newer kinds
-of groups) are left alone.
+is lost, and an older record of the key, where there is one, counts again. Keys of other versions (Kafka's share groups
+and streams) are left alone.
 """
 
 import contextlib
@@ -19,6 +19,15 @@ import numpy as np
 
 from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, TopicAlreadyExists, UnknownTopic
 from logstore.format.batch import RecordBatch
+from logstore.format.consumer_group import (
+    FIRST_KEY_VERSION,
+    LAST_KEY_VERSION,
+    GroupRecord,
+    decode_group_key,
+    decode_group_value,
+    encode_group_key,
+    encode_group_value,
+)
 from logstore.format.control_record import control_type
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import (
@@ -55,10 +64,12 @@ _Place = tuple[int, bytes | None]  # a record's offset and value
 
 
 class StoredGroup(NamedTuple):
-    """A group as the log has it; ``metadata`` is None for one that never had members."""
+    """A group as the log has it; ``metadata`` is None for one that never had members of the classic protocol,
+    ``records`` are empty for one that never had others."""
 
     commits: Commits
     metadata: GroupMetadataValue | None = None
+    records: tuple[GroupRecord, ...] = ()
 
 
 def partition_of(group: str, partition_count: int) -> int:
@@ -86,6 +97,12 @@ def commit_record(group: str, partition: TopicPartition, value: OffsetCommitValu
 def metadata_record(group: str, value: GroupMetadataValue | None) -> KeyAndValue:
     """Raises InvalidRecord."""
     return encode_key(GroupMetadataKey(group)), None if value is None else encode_group_metadata(value)
+
+
+def group_record(record: GroupRecord) -> KeyAndValue:
+    """Of a consumer group. Raises InvalidRecord."""
+    key, value = record
+    return encode_group_key(key), None if value is None else encode_group_value(value)
 
 
 class OffsetsLog:
@@ -177,6 +194,11 @@ def _take(
     elif isinstance(key, GroupMetadataKey):
         metadata = decode_group_metadata(raw_value)
         groups[key.group] = groups.get(key.group, StoredGroup({}))._replace(metadata=metadata)
+    elif FIRST_KEY_VERSION <= key.version <= LAST_KEY_VERSION:
+        group_key = decode_group_key(raw_key)
+        group = groups.get(group_key.group, StoredGroup({}))
+        record = group_key, decode_group_value(group_key.kind, raw_value)
+        groups[group_key.group] = group._replace(records=(*group.records, record))
 
 
 class _Loading:

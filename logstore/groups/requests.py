@@ -1,4 +1,4 @@
-"""What members ask of a group and are told: the fields of Kafka's classic group protocol, as values.
+"""What members ask of a group and are told: the fields of Kafka's two group protocols, as values.
 
 A request carries its group's id; a reply that is an error is raised, or given to the reply's callback, as the exception
 that says so. Times are in milliseconds.
@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from logstore.errors import LogstoreError
+from logstore.format.consumer_group import CurrentAssignment, MemberMetadata, Partitions
 
 NO_GENERATION = -1
 NO_MEMBER_ID = ""
+CLASSIC, CONSUMER = "classic", "consumer"  # the kinds of groups
 
 
 class JoinRequest(NamedTuple):
@@ -100,7 +102,8 @@ class MemberDescription(NamedTuple):
 
 
 class GroupDescription(NamedTuple):
-    """``state`` is Kafka's name: Empty, PreparingRebalance, CompletingRebalance, Stable or Dead."""
+    """``state`` is Kafka's name: Empty, PreparingRebalance, CompletingRebalance, Stable or Dead; of a ``kind`` that is
+    "consumer" and not "classic", Empty, Assigning, Reconciling, Stable or Dead."""
 
     group: str
     state: str
@@ -108,7 +111,60 @@ class GroupDescription(NamedTuple):
     protocol: str
     generation: int
     members: tuple[MemberDescription, ...]
+    kind: str = CLASSIC
 
 
 JoinCallback = Callable[[JoinReply | LogstoreError], None]
 SyncCallback = Callable[[SyncReply | LogstoreError], None]
+
+
+# ------------------------------------------------------------------------------------------ consumer groups (KIP-848)
+
+JOINING_EPOCH, LEAVING_EPOCH, STATIC_LEAVING_EPOCH = 0, -1, -2
+NO_REBALANCE_TIMEOUT_MS = -1
+
+
+class ConsumerHeartbeat(NamedTuple):
+    """What a member of a consumer group says; what it leaves None is as it said before. ``epoch`` is the one it was
+    told last, or one of the three above; ``owned``: the partitions that it holds."""
+
+    group: str
+    member_id: str
+    epoch: int
+    instance_id: str | None = None
+    rack_id: str | None = None
+    rebalance_timeout_ms: int = NO_REBALANCE_TIMEOUT_MS
+    topics: tuple[str, ...] | None = None
+    regex: str | None = None
+    assignor: str | None = None
+    owned: Partitions | None = None
+    client_id: str = ""
+    client_host: str = ""
+
+
+class ConsumerReply(NamedTuple):
+    """``assigned``: all that the member is to hold; None: as it was told before. The next heartbeat is due after
+    ``heartbeat_interval_ms``; 0: none is."""
+
+    member_id: str
+    epoch: int
+    assigned: Partitions | None = None
+    heartbeat_interval_ms: int = 0
+
+
+class ConsumerMemberDescription(NamedTuple):
+    member_id: str
+    metadata: MemberMetadata
+    current: CurrentAssignment
+    target: Partitions
+
+
+class ConsumerGroupDescription(NamedTuple):
+    """``state`` is Kafka's name: Empty, Assigning, Reconciling, Stable or Dead."""
+
+    group: str
+    state: str
+    epoch: int
+    assignment_epoch: int
+    assignor: str
+    members: tuple[ConsumerMemberDescription, ...]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import GroupMetadataValue
+from logstore.groups.consumer.described import as_group_description
+from logstore.groups.consumer.known_group import KnownGroup
 from logstore.groups.group import GroupState
 from logstore.groups.offsets import check_group_id, check_partitions, fetched
 from logstore.groups.offsets_log import StoredGroup
@@ -29,6 +31,10 @@ class StoredGroups:
         stored = self._groups.get(check_group_id(group))
         if stored is None:
             return GroupDescription(group, GroupState.DEAD.value, "", "", NO_GENERATION, ())
+        if stored.records:
+            known = KnownGroup(group)
+            known.apply(sorted(stored.records, key=lambda record: record[0].kind))
+            return as_group_description(known)
         if stored.metadata is None:
             return GroupDescription(group, GroupState.EMPTY.value, "", "", 0, ())
         return _described(group, stored.metadata)

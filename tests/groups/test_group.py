@@ -230,7 +230,7 @@ def test_a_stable_group_is_described_with_assignments_and_others_without() -> No
     assert described[:5] == ("g", "PreparingRebalance", "consumer", "", 1)
     assert {(member.subscription, member.assignment) for member in described.members} == {(b"", b"")}
     driver.kill()
-    assert driver.group.describe()[1:] == ("Dead", "consumer", "", 1, ())
+    assert driver.group.describe()[1:6] == ("Dead", "consumer", "", 1, ())
 
 
 def test_what_was_stored_is_loaded_and_members_go_on_with_fresh_sessions() -> None:

@@ -250,7 +250,7 @@ def _append_unchecked(log: PartitionLog, batch: bytes) -> None:
 
 
 def test_keys_of_other_kinds_of_groups_are_left_alone(log: PartitionLog, caplog: pytest.LogCaptureFixture) -> None:
-    append(log, (b"\0\3\0\1g", b"\0\0\0\0\0\5"), commit_record("g", P0, at(1)))
+    append(log, (b"\0\x0b\0\1g", b"\0\0\0\0\0\5"), commit_record("g", P0, at(1)))
     with caplog.at_level(logging.DEBUG):
         assert offsets(load([log])) == {"g": {P0: 1}}
     assert caplog.text == ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore.errors import InvalidTopicPattern
-from logstore.groups.topic_pattern import TopicPattern
+from logstore.groups.consumer.topic_pattern import TopicPattern
 
 NAMES = [
     "",

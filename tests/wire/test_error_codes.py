@@ -42,6 +42,11 @@ CODES = {
     "DamagedTopic": 56,
     "DiskFull": 56,
     "FencedInstance": 82,
+    "FencedMemberEpoch": 110,
+    "StaleMemberEpoch": 113,
+    "UnreleasedInstance": 111,
+    "UnsupportedAssignor": 112,
+    "InvalidTopicPattern": 128,  # INVALID_REGULAR_EXPRESSION
     "GroupFull": 81,
     "GroupNotEmpty": 68,
     "IllegalGeneration": 22,

@@ -1,4 +1,5 @@
-"""DescribeGroups: the members of groups, and what each has; a group that nobody knows is Dead, which is no error."""
+"""DescribeGroups: the members of groups, and what each has. A group that nobody knows is Dead, which is no error; so is
+one that is not of the classic kind: ConsumerGroupDescribe is for those."""
 
 from logstore.broker.authorized_operations import GROUP_OPERATIONS
 from logstore.broker.broker import Broker
@@ -6,7 +7,7 @@ from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
 from logstore.errors import InvalidGroupId, LogstoreError
 from logstore.groups.group import GroupState
-from logstore.groups.requests import GroupDescription
+from logstore.groups.requests import CLASSIC, GroupDescription
 from logstore.wire.messages.describe_groups import (
     DescribedGroup,
     DescribedGroupMember,
@@ -26,9 +27,11 @@ def _describe(broker: Broker, group: str, operations: int) -> DescribedGroup:
     try:
         described = broker.groups.describe(group)
     except InvalidGroupId:
-        return DescribedGroup(group_id=group, group_state=GroupState.DEAD.value, authorized_operations=operations)
+        described = None
     except LogstoreError as error:
         return DescribedGroup(error_code=group_error_code(error), group_id=group)
+    if described is None or described.kind != CLASSIC:
+        return DescribedGroup(group_id=group, group_state=GroupState.DEAD.value, authorized_operations=operations)
     return DescribedGroup(
         group_id=group,
         group_state=described.state,

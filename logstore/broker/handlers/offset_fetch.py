@@ -11,10 +11,11 @@ from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
 from logstore.errors import InvalidGroupId, LogstoreError
 from logstore.format.filename import TopicPartition
-from logstore.groups.requests import OffsetAndMetadata
+from logstore.groups.requests import NO_GENERATION, OffsetAndMetadata
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.offset_fetch import (
     OffsetFetchRequest,
+    OffsetFetchRequestGroup,
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
     OffsetFetchResponse,
@@ -41,7 +42,7 @@ class _Fetched(NamedTuple):
 
 def handle(broker: Broker, request: OffsetFetchRequest, context: RequestContext) -> OffsetFetchResponse:
     if context.api_version >= _FIRST_BATCHED_VERSION:
-        return OffsetFetchResponse(groups=[_group(broker, asked.group_id, asked.topics) for asked in request.groups])
+        return OffsetFetchResponse(groups=[_group(broker, asked) for asked in request.groups])
     fetched = _fetch(broker, request.group_id, request.topics)
     if fetched.code and context.api_version < _FIRST_VERSION_WITH_ERROR_CODE:
         return _all_refused(request, fetched.code)
@@ -65,10 +66,10 @@ def handle(broker: Broker, request: OffsetFetchRequest, context: RequestContext)
     )
 
 
-def _group(broker: Broker, group: str, asked: _AskedTopics) -> OffsetFetchResponseGroup:
-    fetched = _fetch(broker, group, asked)
+def _group(broker: Broker, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+    fetched = _fetch(broker, asked.group_id, asked.topics, asked.member_id, asked.member_epoch)
     return OffsetFetchResponseGroup(
-        group_id=group,
+        group_id=asked.group_id,
         error_code=fetched.code,
         topics=[
             OffsetFetchResponseTopics(
@@ -88,14 +89,16 @@ def _group(broker: Broker, group: str, asked: _AskedTopics) -> OffsetFetchRespon
     )
 
 
-def _fetch(broker: Broker, group: str, asked: _AskedTopics) -> _Fetched:
+def _fetch(
+    broker: Broker, group: str, asked: _AskedTopics, member_id: str | None = None, epoch: int = NO_GENERATION
+) -> _Fetched:
     wanted = (
         None
         if asked is None
         else [TopicPartition(topic.name, number) for topic in asked for number in topic.partition_indexes]
     )
     try:
-        committed = broker.groups.committed(group, wanted)
+        committed = broker.groups.committed(group, wanted, member_id=member_id, epoch=epoch)
     except InvalidGroupId:  # of no group, or of none that there could be
         committed = {}
     except LogstoreError as error:

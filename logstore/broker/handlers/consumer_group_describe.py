@@ -1,0 +1,82 @@
+"""ConsumerGroupDescribe: groups whose partitions this broker hands out (KIP-848), their members, and what each has, and
+is to have."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from logstore.broker.authorized_operations import GROUP_OPERATIONS
+from logstore.broker.broker import Broker
+from logstore.broker.context import RequestContext
+from logstore.broker.group_calls import group_error_code
+from logstore.errors import LogstoreError
+from logstore.format.consumer_group import Partitions
+from logstore.groups.requests import ConsumerMemberDescription
+from logstore.wire.messages.consumer_group_describe import (
+    Assignment,
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    DescribedGroup,
+    Member,
+    TopicPartitions,
+)
+
+_OPERATIONS_NOT_ASKED = -(1 << 31)
+_OF_CONSUMER_PROTOCOL = 1
+
+
+def handle(
+    broker: Broker, request: ConsumerGroupDescribeRequest, context: RequestContext
+) -> ConsumerGroupDescribeResponse:
+    operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
+    names = {topic.topic_id: topic.name for topic in broker.store.topics()}
+    return ConsumerGroupDescribeResponse(
+        groups=[_describe(broker, group, operations, names) for group in request.group_ids]
+    )
+
+
+def _describe(broker: Broker, group: str, operations: int, names: Mapping[UUID, str]) -> DescribedGroup:
+    try:
+        described = broker.groups.describe_consumer_group(group)
+    except LogstoreError as error:
+        return DescribedGroup(error_code=group_error_code(error), error_message=str(error), group_id=group)
+    return DescribedGroup(
+        error_message=None,
+        group_id=group,
+        group_state=described.state,
+        group_epoch=described.epoch,
+        assignment_epoch=described.assignment_epoch,
+        assignor_name=described.assignor,
+        members=[_member(member, names) for member in described.members],
+        authorized_operations=operations,
+    )
+
+
+def _member(described: ConsumerMemberDescription, names: Mapping[UUID, str]) -> Member:
+    metadata = described.metadata
+    return Member(
+        member_id=described.member_id,
+        instance_id=metadata.instance_id,
+        rack_id=metadata.rack_id,
+        member_epoch=described.current.epoch,
+        client_id=metadata.client_id,
+        client_host=metadata.client_host,
+        subscribed_topic_names=metadata.topics,
+        subscribed_topic_regex=metadata.regex,
+        assignment=_assignment(described.current.assigned, names),
+        target_assignment=_assignment(described.target, names),
+        member_type=_OF_CONSUMER_PROTOCOL,
+    )
+
+
+def _assignment(partitions: Partitions, names: Mapping[UUID, str]) -> Assignment:
+    """Partitions of topics that are no more are left out."""
+    by_topic: dict[UUID, list[int]] = {}
+    for topic_id, number in sorted(partitions):
+        if topic_id in names:
+            by_topic.setdefault(topic_id, []).append(number)
+    return Assignment(
+        topic_partitions=[
+            TopicPartitions(topic_id=topic_id, topic_name=names[topic_id], partitions=numbers)
+            for topic_id, numbers in by_topic.items()
+        ]
+    )
