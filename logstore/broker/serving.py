@@ -4,7 +4,7 @@
 """
 
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from logstore.broker.server import Server
 from logstore.config import BrokerConfig, StoreConfig
 from logstore.errors import CannotListen
 from logstore.storage.data_dir import DataDir
-from logstore.storage.opening import OpeningProgress
 from logstore.store import TopicStore
 
 
@@ -34,11 +33,9 @@ class Serving(NamedTuple):
         return Address(self.broker.host, self.broker.port)
 
 
-def open_store(
-    path: Path, config: StoreConfig, on_progress: Callable[[OpeningProgress], None] | None = None
-) -> TopicStore:
+def open_store(path: Path, config: StoreConfig) -> TopicStore:
     """The directory, as a broker has it: members of groups outlive it. Raises as ``logstore.open``."""
-    return TopicStore(DataDir(path, config, on_progress=on_progress), keeps_members=True)
+    return TopicStore(DataDir(path, config), keeps_members=True)
 
 
 @asynccontextmanager

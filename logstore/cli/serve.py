@@ -17,16 +17,14 @@ from logstore.addresses import parse_address
 from logstore.broker.config_file import load_settings
 from logstore.broker.server_properties import ServerSettings
 from logstore.cli.logs import log_to_stderr
-from logstore.cli.options import emit_json, json_option, show_progress
+from logstore.cli.options import emit_json, json_option
 from logstore.config import BrokerConfig, StoreConfig
 from logstore.errors import InvalidArgument
 from logstore.settings import as_text
 
 if TYPE_CHECKING:
     from logstore.broker.serving import Serving
-    from logstore.storage.opening import OpeningProgress
 
-_PROGRESS_INTERVAL_S = 2.0
 _DATA = Path("data")
 _root = logging.getLogger("logstore")
 logger = logging.getLogger("logstore.broker")
@@ -103,7 +101,7 @@ def _serve(data: Path, settings: ServerSettings, signals: "_Signals", as_json: b
                 _say_ready(found, data, as_json)
                 await stopping.wait()
 
-    store = open_store(data, settings.store, _telling_progress(data))
+    store = open_store(data, settings.store)
     try:
         asyncio.run(run())
     finally:
@@ -187,18 +185,6 @@ def _list_settings() -> None:
 def _tell_of_idle(settings: ServerSettings) -> None:
     for reason, names in settings.idle.items():
         logger.warning("without effect, since %s: %s", reason, ", ".join(names))
-
-
-def _telling_progress(data: Path) -> "Callable[[OpeningProgress], None]":
-    told_s = 0.0
-
-    def tell(progress: "OpeningProgress") -> None:
-        nonlocal told_s
-        if progress.elapsed_s - told_s >= _PROGRESS_INTERVAL_S:
-            told_s = progress.elapsed_s
-            logger.info("opening %s: %s", data, show_progress(progress))
-
-    return tell
 
 
 def _tell_of_address(found: "Serving", config: BrokerConfig) -> None:

@@ -17,7 +17,6 @@ from logstore.addresses import Address
 from logstore.cli import serve
 from logstore.config import BrokerConfig
 from logstore.format import filename
-from logstore.storage.opening import OpeningProgress
 from logstore.wire.messages.api_versions import ApiVersionsRequest
 from logstore.wire.messages.metadata import MetadataRequest
 from served import Served
@@ -250,14 +249,3 @@ def test_an_address_that_others_can_reach_is_warned_of(
         serve._tell_of_address(Found(address), config)  # type: ignore[arg-type]
     assert len(caplog.messages) == len(told)
     assert all(words in message for words, message in zip(told, caplog.messages, strict=True))
-
-
-def test_a_long_opening_tells_how_far_it_is_now_and_then(caplog: pytest.LogCaptureFixture):
-    tell = serve._telling_progress(Path("data"))
-    with caplog.at_level(logging.INFO, "logstore"):
-        for tenths in range(50):
-            tell(OpeningProgress(tenths, 50, tenths << 30, 50 << 30, "orders_0", tenths / 10))
-    assert caplog.messages == [
-        "opening data: 20 of 50 partitions, 20.0 GiB of 50.0 GiB checked",
-        "opening data: 40 of 50 partitions, 40.0 GiB of 50.0 GiB checked",
-    ]
