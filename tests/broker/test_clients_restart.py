@@ -17,11 +17,12 @@ from kafka_cluster import kafka_node
 PARTITIONS = 3
 PATIENCE_S = 60
 Killable = Any  # a ServedBroker, or a node of Kafka
+ON_KAFKA = (pytest.mark.kafka, pytest.mark.slow)  # which takes five seconds to come back
 
 
-@pytest.fixture(params=["logstore", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.slow])])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killable]:
-    broker = ServedBroker(tmp_path) if request.param == "logstore" else kafka_node(tmp_path)
+@pytest.fixture
+def broker(kind: str, tmp_path: Path) -> Iterator[Killable]:
+    broker = ServedBroker(tmp_path) if kind == "logstore" else kafka_node(tmp_path)
     broker.start()
     yield broker
     broker.stop()
@@ -86,7 +87,10 @@ def check(topic: str, reader: Agent, streams: list[Stream], members: list[Member
             assert all(offset <= ends[number] for (_, number), offset in commit.items())
 
 
-@pytest.mark.parametrize("client", PROGRAMS)
+@pytest.mark.parametrize(
+    ("kind", "client"),
+    [*(("logstore", client) for client in PROGRAMS), pytest.param("kafka", "confluent", marks=ON_KAFKA)],
+)
 def test_a_client_goes_on_when_the_broker_is_killed_and_comes_back(broker: Killable, start: Start, client: str) -> None:
     agent, topic, group = start(client), fresh_name(), fresh_name("group")
     agent.call("create_topic", name=topic, partitions=PARTITIONS, configs={})
@@ -97,6 +101,7 @@ def test_a_client_goes_on_when_the_broker_is_killed_and_comes_back(broker: Killa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["logstore", pytest.param("kafka", marks=ON_KAFKA)])
 def test_clients_of_all_kinds_go_on_together_when_the_broker_is_killed(broker: Killable, start: Start) -> None:
     topic, group = fresh_name(), fresh_name("group")
     start("confluent").call("create_topic", name=topic, partitions=PARTITIONS, configs={})

@@ -102,6 +102,15 @@ class Confluent:
     def delete_topic(self, name: str) -> None:
         _result(self._admin.delete_topics([name]))
 
+    def create_topics(self, names: list[str]) -> None:
+        """Of one partition each, by one request."""
+        for future in self._admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
+            future.result(WAIT_S)
+
+    def delete_topics(self, names: list[str]) -> None:
+        for future in self._admin.delete_topics(names).values():
+            future.result(WAIT_S)
+
     def create_partitions(self, topic: str, count: int) -> None:
         _result(self._admin.create_partitions([NewPartitions(topic, count)]))
 

@@ -56,17 +56,17 @@ PROGRAMS = {
 def _start(name: str) -> tuple[list[str], dict[str, str]]:
     """The command and what it needs in its environment; skips the test with the reason where it cannot be had."""
     if name == "kafkajs":
-        modules = _installed("kafkajs")
+        modules = installed("kafkajs")
         return ["node", str(ROOT / "tests/clients/kafkajs/agent.js")], {"NODE_PATH": modules}
     if name == "java":
-        classes = f"{java_classes()}:{_installed('kafka-tools')}/*"
+        classes = f"{java_classes()}:{installed('kafka-tools')}/*"
         return ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", classes, "Agent"], {}
     library = {"confluent": "confluent_kafka", "kafka_python": "kafka", "aio": "aiokafka"}[name]
     pytest.importorskip(library)
     return [sys.executable, "-m", f"kafka_clients.{name}"], {"PYTHONPATH": str(SUPPORT)}
 
 
-def _installed(tool: str) -> str:
+def installed(tool: str) -> str:
     """What tools/TOOL says where it has been installed."""
     done = subprocess.run(
         [ROOT / "tools" / tool, "--installed"], capture_output=True, text=True, timeout=20, check=False
@@ -79,7 +79,7 @@ def _installed(tool: str) -> str:
 @cache
 def java_classes() -> Path:
     """The agent in Java, compiled: once for a version of it, whichever of several test processes comes first."""
-    jars = Path(_installed("kafka-tools"))
+    jars = Path(installed("kafka-tools"))
     source = ROOT / "tests/clients/java/Agent.java"
     if shutil.which("javac") is None:
         pytest.skip("no javac to compile the Java agent with (Debian: apt-get install default-jdk-headless)")
