@@ -26,6 +26,7 @@ from logstore.wire.messages.metadata import (
 )
 
 _FIRST_WITH_NULL = 1  # before it, no topic at all stands for all of them
+_FIRST_WITHOUT_NAME = 12  # where a topic's name may be null
 _NOT_ASKED = -(2**31)
 
 
@@ -36,14 +37,16 @@ def handle(
     if asked is None or (not asked and context.api_version < _FIRST_WITH_NULL):
         found = [_found(broker, request, topic) for topic in broker.store.topics()]
         return _response(broker, request, found)
-    answers = [_look_up(broker, request, topic) for topic in asked]
+    answers = [_look_up(broker, request, topic, context.api_version) for topic in asked]
     may_create = request.allow_auto_topic_creation and broker.config.auto_create_topics_enable
     if may_create and any(answer is None for answer in answers):
         return _create_missing(broker, request, asked, answers)
     return _response(broker, request, _without_missing(asked, answers))
 
 
-def _look_up(broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic) -> MetadataResponseTopic | None:
+def _look_up(
+    broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic, version: int
+) -> MetadataResponseTopic | None:
     """None for a topic that could be made."""
     try:
         if asked.name is None:
@@ -52,7 +55,9 @@ def _look_up(broker: Broker, request: MetadataRequest, asked: MetadataRequestTop
         return _found(broker, request, broker.store.topic(asked.name))
     except UnknownTopic:
         if asked.name is None:
-            return _missing(asked, ErrorCode.UNKNOWN_TOPIC_ID)
+            missing = _missing(asked, ErrorCode.UNKNOWN_TOPIC_ID)
+            missing.name = None if version >= _FIRST_WITHOUT_NAME else ""
+            return missing
         return _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) if asked.name == OFFSETS_TOPIC else None
     except DamagedTopic:  # clients ask again, until somebody has mended it
         return _missing(asked, ErrorCode.LEADER_NOT_AVAILABLE)
@@ -80,7 +85,7 @@ async def _create(broker: Broker, request: MetadataRequest, asked: MetadataReque
     except Refused as refused:
         return _missing(asked, refused.refusal.code)
     except TopicAlreadyExists:  # another client was faster
-        return _look_up(broker, request, asked) or _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return _look_up(broker, request, asked, 0) or _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     except LogstoreError as error:
         return _missing(asked, error_code(error))
     return _found(broker, request, created)
@@ -96,8 +101,7 @@ def _without_missing(
 
 
 def _missing(asked: MetadataRequestTopic, code: ErrorCode) -> MetadataResponseTopic:
-    name = "" if asked.name is None else asked.name  # before version 12 it cannot be null
-    return MetadataResponseTopic(error_code=code, name=name, topic_id=asked.topic_id, partitions=[])
+    return MetadataResponseTopic(error_code=code, name=asked.name, topic_id=asked.topic_id, partitions=[])
 
 
 def _found(broker: Broker, request: MetadataRequest, topic: TopicDescription) -> MetadataResponseTopic:
