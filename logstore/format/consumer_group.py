@@ -20,7 +20,7 @@ out: Kafka's own schemas of their keys and values, big-endian.
       7      partitions: an array of ( topic id 16 bytes | numbers: an array of int32 | tags )
       8      member epoch int32 | epoch before int32 | state int8 | partitions, as in 7 | those to be revoked, as in 7
 
-Nothing is checksummed here: the records stand in batches. A group that lost them begins anew; its offsets are elsewhere.
+Nothing is checksummed here: the records stand in batches. A group that lost them begins anew; its offsets are others.
 """
 
 from collections.abc import Iterable

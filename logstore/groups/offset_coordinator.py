@@ -76,8 +76,8 @@ class OffsetCoordinator:
         retention_ms: int | None = None,
     ) -> dict[TopicPartition, LogstoreError]:
         """As ``commit``, but what is wrong with a partition is returned, and keeps only that one from being committed.
-        What concerns all of them is raised. ``retention_ms``: how long they stay, whatever the group does (a wish of
-        old clients)."""
+        What concerns all of them is raised. Negative offsets are taken, as Kafka does. ``retention_ms``: how long they
+        stay, whatever the group does (a wish of old clients)."""
         member = (member_id, generation, instance_id)
         level = Durability.parse(durability)
         return self._commit(group, offsets, member, level, is_whole=False, retention_ms=retention_ms)
@@ -117,7 +117,7 @@ class OffsetCoordinator:
         if entry is None:
             raise IllegalGeneration(group, generation, NO_GENERATION)
         entry.group.check_commit(member_id, generation, instance_id, self._clock_ms())
-        refused = self._refused(wanted)
+        refused = self._refused(wanted, is_whole)
         if refused and is_whole:
             raise next(iter(refused.values()))
         now_ms = self._now_ms()
@@ -143,7 +143,9 @@ class OffsetCoordinator:
         self._table.check_open()
         return self._log.log_of(check_group_id(group))
 
-    def _refused(self, wanted: Mapping[TopicPartition, OffsetAndMetadata]) -> dict[TopicPartition, LogstoreError]:
+    def _refused(
+        self, wanted: Mapping[TopicPartition, OffsetAndMetadata], is_whole: bool
+    ) -> dict[TopicPartition, LogstoreError]:
         """Under the group's lock: a topic that is deleted has its offsets taken away after this, or is unknown here."""
         refused: dict[TopicPartition, LogstoreError] = {}
         for partition, committed in wanted.items():
@@ -154,7 +156,7 @@ class OffsetCoordinator:
                 partition_count = self._data_dir.topic(partition.topic).partitions
                 if not 0 <= partition.partition < partition_count:
                     raise UnknownPartition(*partition, partition_count)
-                reason = refusal(committed, self._config.offset_metadata_max_bytes)
+                reason = refusal(committed, self._config.offset_metadata_max_bytes, is_any_number=not is_whole)
             except LogstoreError as error:
                 reason = error
             if reason is not None:

@@ -66,9 +66,14 @@ def _checked(partition: object) -> TopicPartition:
     raise InvalidArgument("partition", partition, "it is a pair of a topic and a partition's number")
 
 
-def refusal(committed: OffsetAndMetadata, metadata_max_bytes: int) -> LogstoreError | None:
-    """Why this cannot be committed, of whatever partition; None where it can."""
+def refusal(
+    committed: OffsetAndMetadata, metadata_max_bytes: int, *, is_any_number: bool = False
+) -> LogstoreError | None:
+    """Why this cannot be committed, of whatever partition; None where it can. ``is_any_number``: what is no offset of a
+    record is taken too, as Kafka does: some clients mean an end of the log by -1 and -2."""
     offset, metadata, leader_epoch = committed
+    if is_any_number and -LONG_MAX - 1 <= offset < 0:
+        offset = 0
     if type(offset) is not int or not 0 <= offset <= LONG_MAX:
         return InvalidArgument("offset", offset, f"a committed offset is an integer from 0 to {LONG_MAX}")
     if type(leader_epoch) is not int or not -1 <= leader_epoch <= INT_MAX:

@@ -11,7 +11,7 @@ from logstore.wire.messages.offset_commit import (
     OffsetCommitRequestTopic,
 )
 from wire_client import WireClient
-from wire_members import GroupBroker, commit
+from wire_members import GroupBroker, commit, fetch
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
@@ -63,6 +63,14 @@ def test_what_is_wrong_with_the_member_is_told_of_every_partition(group_broker: 
     assert codes("", -1, None, group="") == {ErrorCode.INVALID_GROUP_ID}
     assert codes("m", 1, None, group="never heard of") == {ErrorCode.GROUP_ID_NOT_FOUND}
     assert codes("m", 1, None, group="never heard of", version=8) == {ErrorCode.ILLEGAL_GENERATION}
+
+
+def test_offsets_that_are_none_are_taken_since_some_clients_mean_the_ends_of_the_log_by_them(
+    group_broker: GroupBroker,
+) -> None:
+    with WireClient(group_broker.address) as client:
+        assert set(commit(client, "g", {("orders", 0): -1, ("orders", 1): -2}).values()) == {ErrorCode.NONE}
+        assert fetch(client, "g") == {("orders", 0): -1, ("orders", 1): -2}
 
 
 def test_nobody_commits_while_assignments_are_made(group_broker: GroupBroker) -> None:
