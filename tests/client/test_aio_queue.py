@@ -73,8 +73,9 @@ def test_tasks_share_their_syncs(tmp_path: Path) -> None:
 
             return call
 
-        queue.queue.sync_messages = counted("messages", queue.queue.sync_messages)  # type: ignore[method-assign]
-        queue.queue.sync_notes = counted("notes", queue.queue.sync_notes)  # type: ignore[method-assign]
+        engine = queue.queue.engine
+        engine.log.flush = counted("messages", engine.log.flush)  # type: ignore[method-assign]
+        engine.journal.sync = counted("notes", engine.journal.sync)  # type: ignore[method-assign]
         await asyncio.gather(*[queue.put(b"a") for _ in range(64)])
         jobs = await queue.get_many(64)
         await asyncio.gather(*[job.ack() for job in jobs])
@@ -151,14 +152,14 @@ def test_those_who_wait_for_room_are_not_woken_while_there_is_none(tmp_path: Pat
         await (await queue.get()).ack()  # one of them has room
         await asyncio.sleep(0.05)
         tries = 0
-        place = queue.queue.place
+        put = queue.queue.intake.put
 
         def count(*given: Any) -> Receipt:
             nonlocal tries
             tries += 1
-            return place(*given)
+            return put(*given)
 
-        queue.queue.place = count  # type: ignore[method-assign]
+        queue.queue.intake.put = count  # type: ignore[method-assign]
         await asyncio.sleep(0.1)
         assert tries == 0
         for _ in range(5):

@@ -203,7 +203,7 @@ def test_acked_messages_give_their_disk_space_back(store: Store, jobs: Queue) ->
 
 def test_notes_do_not_grow_for_ever(store: Store, jobs: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("logstore.client.queue.journal._NOTES_MAX", 100)
-    jobs._journal._limit = 100
+    jobs.engine.journal._limit = 100
     kept = jobs.put(b"kept").offset
     held = jobs.get()
     for _ in range(500):
@@ -290,7 +290,7 @@ def test_an_ack_wakes_who_waits_for_the_next_of_its_key(store: Store) -> None:
     job = queue.get()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(queue.get, timeout=SOON_S)
-        wait_for(lambda: queue._getters.waiting)
+        wait_for(lambda: queue.engine.getters.waiting)
         job.ack()
         assert waiting.result().value == b"2"
 
@@ -308,7 +308,7 @@ def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
 def test_a_put_wakes_a_waiting_getter(jobs: Queue) -> None:
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(jobs.get, timeout=SOON_S) for _ in range(4)]
-        wait_for(lambda: len(jobs._getters.waiting) == 4)
+        wait_for(lambda: len(jobs.engine.getters.waiting) == 4)
         jobs.put(b"0")
         jobs.put_many([b"1", b"2", b"3"])
         assert sorted(future.result().value for future in waiting) == [b"0", b"1", b"2", b"3"]
@@ -319,7 +319,7 @@ def test_a_nack_wakes_a_waiting_getter(jobs: Queue) -> None:
     job = jobs.get()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(jobs.get, timeout=SOON_S)
-        wait_for(lambda: jobs._getters.waiting)
+        wait_for(lambda: jobs.engine.getters.waiting)
         job.nack(delay=0.05)
         assert waiting.result().deliveries == 2
 
@@ -352,7 +352,7 @@ def test_closing_ends_all_waits(jobs: Queue) -> None:
     with ThreadPoolExecutor(3) as pool:
         getting = pool.submit(jobs.get)
         iterating = pool.submit(list, jobs)
-        wait_for(lambda: len(jobs._getters.waiting) == 2)
+        wait_for(lambda: len(jobs.engine.getters.waiting) == 2)
         jobs.close()
         with pytest.raises(Closed):
             getting.result()
@@ -387,7 +387,7 @@ def test_a_put_waits_for_room(store: Store) -> None:
     queue.put(b"a")
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(queue.put, value, timeout=SOON_S) for value in (b"b", b"c")]
-        wait_for(lambda: len(queue._putters.waiting) == 2)
+        wait_for(lambda: len(queue.engine.putters.waiting) == 2)
         for _ in range(3):
             queue.get(timeout=SOON_S).ack()
         assert sorted(future.result().offset for future in waiting) == [1, 2]

@@ -58,7 +58,7 @@ def test_who_waits_for_a_queue_that_is_deleted_is_told(store: Store) -> None:
     queue = store.queue("jobs")
     with ThreadPoolExecutor(2) as pool, queue.work(print) as workers:
         waiting = [pool.submit(queue.get) for _ in range(2)]
-        while len(queue._getters.waiting) < 3:
+        while len(queue.engine.getters.waiting) < 3:
             pass
         store.delete_queue("jobs")
         for future in waiting:
@@ -146,7 +146,7 @@ def test_a_directory_that_is_looked_at_has_queues(store: Store, jobs: Queue) -> 
 def test_a_queue_that_is_being_closed_is_opened_again_when_it_is_closed(
     store: Store, jobs: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    snapshot = jobs._journal.snapshot
+    snapshot = jobs.engine.journal.snapshot
     is_closing, may_go_on = threading.Event(), threading.Event()
 
     def slow(state: object) -> None:
@@ -154,7 +154,7 @@ def test_a_queue_that_is_being_closed_is_opened_again_when_it_is_closed(
         may_go_on.wait(SOON_S)
         snapshot(state)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(jobs._journal, "snapshot", slow)
+    monkeypatch.setattr(jobs.engine.journal, "snapshot", slow)
     with ThreadPoolExecutor(2) as pool:
         closing = pool.submit(jobs.close)
         assert is_closing.wait(SOON_S)
@@ -179,8 +179,8 @@ def test_no_queue_is_opened_when_the_store_is_being_closed(store: Store) -> None
 
 
 def test_a_queue_whose_topic_goes_is_not_left_while_somebody_begins_to_wait(jobs: Queue) -> None:
-    with jobs._lock:  # who is about to wait has looked, and does not wait yet
-        ending = threading.Thread(target=jobs.abandon, args=[UnknownTopic("jobs")])
+    with jobs.engine.lock:  # who is about to wait has looked, and does not wait yet
+        ending = threading.Thread(target=jobs.engine.abandon, args=[UnknownTopic("jobs")])
         ending.start()
         ending.join(0.05)
         assert not jobs.is_closed
@@ -201,7 +201,7 @@ def test_dead_letters_stay_on_the_disk_until_their_queue_has_noted_them(store: S
     jobs.put(b"poison")
     job = jobs.get()
     with FailingCalls(failing_os.FAILED_SYNC, 0), pytest.raises(LogstoreError):
-        jobs._journal.sync()  # nothing can be noted any more
+        jobs.engine.journal.sync()  # nothing can be noted any more
     with pytest.raises(LogstoreError):
         job.nack()
     jobs.dead_letters.get(block=False).ack()

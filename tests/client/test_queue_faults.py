@@ -89,17 +89,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def fail_at(queue: Queue, is_it: Callable[[object], bool]) -> Callable[[], None]:
     """Have the noting of such an event fail; returns what ends that."""
-    note = queue._journal.note
+    note = queue.engine.journal.note
 
     def fail(events: list[bytes]) -> None:
         if any(is_it(decode_event(event)) for event in events):
             raise DiskFull("somewhere", "write", 28, "no space")
         note(events)
 
-    queue._journal.note = fail  # type: ignore[method-assign]
+    queue.engine.journal.note = fail  # type: ignore[method-assign]
 
     def end() -> None:
-        queue._journal.note = note  # type: ignore[method-assign]
+        queue.engine.journal.note = note  # type: ignore[method-assign]
 
     return end
 
@@ -245,7 +245,7 @@ def test_lost_notes_cost_a_second_delivery_never_a_message(store: Store, jobs: Q
         assert queue.put(b"on").offset == 4
     with logstore.open(directory) as other:
         assert got(other.queue("jobs"))[0][0] == b"on"
-        assert not other.queue("jobs").damages
+        assert not other.queue("jobs").stats().damages
 
 
 # --------------------------------------------------------------------------------------- disk, fork, interrupt, owner
@@ -266,14 +266,14 @@ def test_a_full_disk_refuses_and_loses_nothing(store: Store, jobs: Queue) -> Non
 
 def test_a_full_disk_lets_go_of_what_is_settled_before_it_refuses(store: Store, jobs: Queue) -> None:
     failures = iter([DiskFull("somewhere", "write", 28, "no space")])
-    append = jobs._journal._append
+    append = jobs.engine.journal._append
 
     def fail_once(*arguments: object) -> object:
         if (failure := next(failures, None)) is not None:
             raise failure
         return append(*arguments)  # type: ignore[arg-type]
 
-    jobs._journal._append = fail_once  # type: ignore[assignment]
+    jobs.engine.journal._append = fail_once  # type: ignore[assignment]
     jobs.put(b"a")
     assert jobs.get().value == b"a"
 
@@ -287,7 +287,7 @@ queue = store.queue("jobs")
 queue.put_many([b"a", b"b"])
 job = queue.get()
 waiting = threading.Thread(target=lambda: store.queue("other").get(timeout=5), daemon=True)
-queue._lock.acquire()
+queue.engine.lock.acquire()
 child = os.fork()
 if not child:
     for call in (lambda: queue.put(b"c"), queue.get, job.ack, queue.stats, lambda: len(queue), queue.purge):
@@ -298,7 +298,7 @@ if not child:
         os._exit(1)
     queue.close()
     os._exit(0)
-queue._lock.release()
+queue.engine.lock.release()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 job.ack()
 queue.get().ack()
@@ -319,7 +319,7 @@ def test_an_interrupted_get_takes_nothing_and_passes_its_turn_on(jobs: Queue) ->
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert not jobs._getters.waiting
+    assert not jobs.engine.getters.waiting
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(jobs.get, timeout=SOON_S)
         jobs.put(b"a")

@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def waiting_putters(queue: Queue) -> int:
-    return len(queue._putters.waiting)
+    return len(queue.engine.putters.waiting)
 
 
 def test_who_wants_room_for_less_does_not_wait_for_who_wants_more(store: Store) -> None:
@@ -103,7 +103,7 @@ def test_workers_that_are_stopped_just_before_they_wait_do_not_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = store.queue("jobs", durability="os")
-    take_or_wait = queue.take_or_wait
+    take_or_wait = queue.outlet.take_or_wait
     is_about_to_wait, may_go_on = threading.Event(), threading.Event()
 
     def slow(count: int, waiter: object) -> object:
@@ -111,7 +111,7 @@ def test_workers_that_are_stopped_just_before_they_wait_do_not_wait(
         may_go_on.wait(SOON_S)
         return take_or_wait(count, waiter)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(queue, "take_or_wait", slow)
+    monkeypatch.setattr(queue.outlet, "take_or_wait", slow)
     workers = queue.work(print)
     assert is_about_to_wait.wait(SOON_S)
     workers.stop(wait=False)
@@ -120,7 +120,7 @@ def test_workers_that_are_stopped_just_before_they_wait_do_not_wait(
     ended.start()
     ended.join(SOON_S / 4)
     is_left = ended.is_alive()
-    queue.wake_all_getters()
+    queue.engine.getters.wake_all()
     assert not is_left
 
 

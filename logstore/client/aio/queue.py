@@ -164,13 +164,13 @@ class AsyncQueue:
         until_s = deadline_s(block, timeout)
         while True:
             try:
-                receipt = self.queue.place(value, Durability.OS, 0.0, key, headers, delay, ttl)
+                receipt = self.queue.intake.put(value, Durability.OS, 0.0, key, headers, delay, ttl)
             except Full:
                 if time.monotonic() >= until_s:
                     raise
                 await self._wait_for_room(until_s)
                 continue
-            if not self.queue.must_sync:
+            if not self.queue.engine.must_sync:
                 return receipt
             await self._sync_messages()
             return receipt._replace(durability=Durability.FSYNC)
@@ -182,10 +182,10 @@ class AsyncQueue:
     async def _wait_for_room(self, until_s: float) -> None:
         waiter, turn = _waiter(until_s)
         try:
-            self.queue.wait_for_room(waiter)
+            self.queue.intake.wait_for_room(waiter)
             await _until(turn, until_s)
         finally:
-            self.queue.give_up_room(waiter)
+            self.queue.intake.give_up_room(waiter)
 
     # ---------------------------------------------------------------------------------------------------------- get
 
@@ -199,20 +199,20 @@ class AsyncQueue:
         while True:
             waiter, turn = _waiter(until_s)
             may_wait = time.monotonic() < until_s
-            jobs, doomed = self.queue.take_or_wait(count, waiter if may_wait else None)
+            jobs, doomed = self.queue.outlet.take_or_wait(count, waiter if may_wait else None)
             if jobs:
                 if doomed:  # no await while this has jobs in its hands
-                    asyncio.get_running_loop().run_in_executor(None, self.queue.bury_beside, doomed, jobs)
+                    asyncio.get_running_loop().run_in_executor(None, self.queue.burial.bury_beside, doomed, jobs)
                 return [AsyncJob(self, job) for job in jobs]
             if doomed:
-                await asyncio.to_thread(self.queue.bury_beside, doomed, jobs)
+                await asyncio.to_thread(self.queue.burial.bury_beside, doomed, jobs)
             elif not may_wait:
                 raise Empty(self.name)
             else:
                 try:
                     await _until(turn, waiter.until_s)
                 finally:
-                    self.queue.leave(waiter)
+                    self.queue.outlet.leave(waiter)
 
     async def __aiter__(self) -> AsyncIterator[AsyncJob]:
         """Messages, for ever: waits for more until the queue is closed."""
@@ -227,11 +227,11 @@ class AsyncQueue:
 
     async def ack(self, job: AsyncJob) -> None:
         """See Queue.ack."""
-        self.queue.note_ack(job.job)
-        if self.queue.must_sync:
+        self.queue.settling.note_ack(job.job)
+        if self.queue.engine.must_sync:
             await self._sync_notes()
-        if self.queue.upkeep_is_due():
-            await asyncio.to_thread(self.queue.do_upkeep)
+        if self.queue.upkeep.is_due:
+            await asyncio.to_thread(self.queue.upkeep.run)
 
     async def ack_many(self, jobs: Iterable[AsyncJob]) -> None:
         """See Queue.ack_many."""
@@ -287,10 +287,10 @@ class AsyncQueue:
     # -------------------------------------------------------------------------------------------------------- syncs
 
     async def _sync_messages(self) -> None:
-        await self._round(self._messages, self.queue.sync_messages).wait()
+        await self._round(self._messages, self.queue.log.flush).wait()
 
     async def _sync_notes(self) -> None:
-        await self._round(self._notes, self.queue.sync_notes).wait()
+        await self._round(self._notes, self.queue.engine.journal.sync).wait()
 
     def _round(self, rounds: dict[asyncio.AbstractEventLoop, _Round], sync: Callable[[], None]) -> _Round:
         loop = asyncio.get_running_loop()

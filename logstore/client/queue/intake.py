@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from logstore.client.producer import Receipt
-from logstore.client.queue.burial import Burial
+from logstore.client.queue.engine import Engine
 from logstore.client.queue.messages import checked_headers, timing_headers
-from logstore.client.queue.waiting import Turn, deadline_s
-from logstore.errors import DiskFull, Full, InvalidRecord, SerializationFailed
+from logstore.client.queue.waiting import Turn, Waiter
+from logstore.errors import Full, InvalidRecord, SerializationFailed
 from logstore.format.record import Headers
 from logstore.storage.arguments import as_column
 from logstore.storage.durability import Durability
@@ -17,34 +17,19 @@ from logstore.storage.log_writer import Appended
 
 HeadersGiven = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None
 
+Columns = dict[str, Any]  # keys and headers, where there are any
+
 _receipt: Callable[[tuple[Any, ...]], Receipt] = partial(tuple.__new__, Receipt)
 
 
-class Intake(Burial):
-    """See the module."""
+class Intake:
+    """See the module. ``serializer``: what makes bytes of messages; None: they are bytes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.serializer: Callable[[Any], bytes | None] | None = None
 
     def put(
-        self,
-        value: Any,
-        block: bool = True,
-        timeout: float | None = None,
-        *,
-        key: bytes | None = None,
-        headers: HeadersGiven = None,
-        delay: float = 0.0,
-        ttl: float | None = None,
-    ) -> Receipt:
-        """Put a message in, bytes or what the serializer takes, and return where it is once it is as durable as the
-        queue's ``durability`` says.
-
-        ``delay`` seconds pass before it can be got; after ``ttl`` seconds it cannot, and becomes a dead letter. With
-        max.size, a full queue makes this wait for ``timeout`` seconds (None: for ever; 0, or ``block=False``: not at
-        all). Raises Full, InvalidRecord, RecordTooLarge, SerializationFailed, InvalidArgument, StorageFailure, Closed.
-        """
-        until_s = deadline_s(block, timeout) if self._is_bounded else 0.0
-        return self.place(value, self._durability, until_s, key, headers, delay, ttl)
-
-    def place(
         self,
         value: Any,
         durability: Durability,
@@ -54,67 +39,69 @@ class Intake(Burial):
         delay: float,
         ttl: float | None,
     ) -> Receipt:
-        """``put``, as durable as it is said here; waits for room until a time of the monotonic clock."""
+        """See Queue.put; waits for room until a time of the monotonic clock."""
+        engine = self._engine
         if type(value) is not bytes or self.serializer is not None:
             value = self._as_bytes(value)
-        if self._closed is not None:
-            self._check_open()
+        if engine.closed is not None:
+            engine.check_open()
         if key is None and headers is None and ttl is None and delay == 0:
-            columns = None
+            columns = {}
         else:
-            columns = [key], [checked_headers(headers) + timing_headers(delay, ttl, self._wall_ms())]
-        if self._is_bounded:
+            timing = timing_headers(delay, ttl, engine.wall_ms())
+            columns = {"keys": [key], "headers": [checked_headers(headers) + timing]}
+        if engine.is_bounded:
             appended = self._append_bounded([value], columns, until_s, durability)
-        elif columns is None:
-            appended = self._append_or_make_room([value], durability=durability)
         else:
-            appended = self._append_or_make_room([value], keys=columns[0], headers=columns[1], durability=durability)
+            appended = engine.append([value], durability=durability, **columns)
         offset, _, timestamp_ms, reached, _ = appended
-        return _receipt((self.name, 0, offset, timestamp_ms, reached))
+        return _receipt((engine.name, 0, offset, timestamp_ms, reached))
 
     def put_many(
         self,
         values: Iterable[Any],
-        block: bool = True,
-        timeout: float | None = None,
-        *,
-        keys: Iterable[bytes | None] | None = None,
-        headers: Iterable[HeadersGiven] | None = None,
-        delay: float = 0.0,
-        ttl: float | None = None,
+        durability: Durability,
+        until_s: float,
+        keys: Iterable[bytes | None] | None,
+        headers: Iterable[HeadersGiven] | None,
+        delay: float,
+        ttl: float | None,
     ) -> list[Receipt]:
-        """Put messages in as one batch: all of them or none. ``keys`` and ``headers`` have an item for each. Raises as
-        ``put`` does; Full where they would never fit."""
+        """See Queue.put_many."""
+        engine = self._engine
         stored = [self._as_bytes(value) for value in as_column("values", values)]
-        self._check_open()
-        timing = timing_headers(delay, ttl, self._wall_ms())
+        engine.check_open()
+        timing = timing_headers(delay, ttl, engine.wall_ms())
         given = [checked_headers(one) for one in as_column("headers", headers)] if headers is not None else None
-        columns = None
+        columns: Columns = {}
         if keys is not None or given is not None or timing:
-            all_keys = [None] * len(stored) if keys is None else as_column("keys", keys)
-            columns = all_keys, [one + timing for one in given] if given is not None else [timing] * len(stored)
+            columns["keys"] = [None] * len(stored) if keys is None else as_column("keys", keys)
+            columns["headers"] = [timing] * len(stored) if given is None else [one + timing for one in given]
         if not stored:
             return []
-        if self._is_bounded:
-            appended = self._append_bounded(stored, columns, deadline_s(block, timeout), self._durability)
-        elif columns is None:
-            appended = self._append_or_make_room(stored, durability=self._durability)
+        if engine.is_bounded:
+            appended = self._append_bounded(stored, columns, until_s, durability)
         else:
-            appended = self._append_or_make_room(
-                stored, keys=columns[0], headers=columns[1], durability=self._durability
-            )
-        first, last, timestamp_ms, durability, _ = appended
-        return [_receipt((self.name, 0, offset, timestamp_ms, durability)) for offset in range(first, last + 1)]
+            appended = engine.append(stored, durability=durability, **columns)
+        first, last, timestamp_ms, reached, _ = appended
+        return [_receipt((engine.name, 0, offset, timestamp_ms, reached)) for offset in range(first, last + 1)]
+
+    def take_in(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], headers: Sequence[Headers]) -> None:
+        """Put in what another queue gives away: as it is stored, on the disk when this returns, room or not."""
+        self._engine.check_open()
+        self._engine.append(values, keys=keys, headers=headers)
+        self._engine.log.flush()
 
     def _as_bytes(self, value: Any) -> bytes | None:
         if self.serializer is not None:
+            what, name = "serializer", self._engine.name
             try:
                 value = self.serializer(value)
             except Exception as error:
-                raise SerializationFailed("serializer", self.name, f"{type(error).__name__}: {error}") from error
+                raise SerializationFailed(what, name, f"{type(error).__name__}: {error}") from error
             if value is None or isinstance(value, bytes | bytearray | memoryview):
                 return None if value is None else bytes(value)
-            raise SerializationFailed("serializer", self.name, f"it gave a {type(value).__name__}, not bytes")
+            raise SerializationFailed(what, name, f"it gave a {type(value).__name__}, not bytes")
         if not isinstance(value, bytes | bytearray | memoryview):
             raise InvalidRecord(
                 f"a message is bytes, not {type(value).__name__}; open the queue with a serializer, or encode it first"
@@ -122,9 +109,10 @@ class Intake(Burial):
         return bytes(value)
 
     def _append_bounded(
-        self, values: Sequence[bytes | None], columns: Any, until_s: float, durability: Durability
+        self, values: Sequence[bytes | None], columns: Columns, until_s: float, durability: Durability
     ) -> Appended:
         """Once there is room for all of them."""
+        engine = self._engine
         while True:
             turn = Turn(until_s, len(values))
             try:
@@ -135,36 +123,38 @@ class Intake(Burial):
             except BaseException:
                 self.give_up_room(turn)
                 raise
-            self._putters.remove(turn)
+            engine.putters.remove(turn)
         if durability is Durability.OS:
             return appended
-        self._log.flush()
+        engine.log.flush()
         return appended._replace(durability=durability)
 
-    def _append_or_wait(self, values: Sequence[bytes | None], columns: Any, turn: Turn) -> Appended | None:
+    def _append_or_wait(self, values: Sequence[bytes | None], columns: Columns, turn: Turn) -> Appended | None:
         """None where there is no room, and ``turn`` waits for it from now on."""
-        keys, headers = columns or (None, None)
-        max_size = self.config.max_size
-        with self._lock:  # so that nobody else takes the room
-            self._check_open()
-            if not self._is_bounded or len(values) <= max_size - self._unsettled_count():
-                return self._append_or_make_room(values, keys=keys, headers=headers)
+        engine = self._engine
+        max_size = engine.config.max_size
+        with engine.lock:  # so that nobody else takes the room
+            engine.check_open()
+            if not engine.is_bounded or len(values) <= max_size - engine.unsettled_count():
+                return engine.append(values, **columns)
             if len(values) > max_size or time.monotonic() >= turn.until_s:
-                raise Full(self.name, max_size)
-            self._putters.add(turn)
-            self._wake_putters()  # who wants less: the room may have been kept for this one
+                raise Full(engine.name, max_size)
+            engine.putters.add(turn)
+            engine.wake_putters()  # who wants less: the room may have been kept for this one
             return None
 
-    def _append_or_make_room(self, values: Sequence[bytes | None], **columns: Any) -> Appended:
-        """Where the disk is full, what is settled makes room first."""
-        try:
-            return self._append(values, **columns)
-        except DiskFull:
-            self._make_room()
-        return self._append(values, **columns)
+    def wait_for_room(self, waiter: Waiter) -> None:
+        """It is called when there is room for its messages, at once where there is; ``give_up_room`` must follow.
+        Raises Closed."""
+        with self._engine.lock:
+            self._engine.check_open()
+            self._engine.putters.add(waiter)
+            self._engine.wake_putters()
 
-    def take_in(self, values: Sequence[bytes | None], keys: Sequence[bytes | None], headers: Sequence[Headers]) -> None:
-        """Put in what another queue gives away: as it is stored, on the disk when this returns, room or not."""
-        self._check_open()
-        self._append_or_make_room(values, keys=keys, headers=headers)
-        self._log.flush()
+    def give_up_room(self, waiter: Waiter) -> None:
+        """A putter goes away, and might have been the one who was woken."""
+        engine = self._engine
+        engine.putters.remove(waiter)
+        with engine.lock:
+            if engine.putters.waiting and engine.closed is None:
+                engine.wake_putters()

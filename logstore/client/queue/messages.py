@@ -249,16 +249,16 @@ class Job(Message):
 
     def ack(self) -> None:
         """It is done: never handed out again, once this returns. Raises NotInFlight, StorageFailure, Closed."""
-        self._queue.ack(self)
+        self._queue.settling.ack(self)
 
     def nack(self, delay: float = 0.0) -> None:
         """It is not done: ready again after ``delay`` seconds, or a dead letter where max.deliveries is reached. Raises
         as ``ack`` does."""
-        self._queue.nack(self, delay)
+        self._queue.settling.nack(self, delay)
 
     def extend(self, seconds: float) -> None:
         """Keep it for ``seconds`` from now on. Raises NotInFlight, Closed."""
-        self._queue.extend(self, seconds)
+        self._queue.settling.extend(self, seconds)
 
     def __enter__(self) -> Self:
         return self

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from logstore.client.queue.core import monotonic_ms
 from logstore.client.queue.dead_letters import DeadLetters
+from logstore.client.queue.engine import monotonic_ms
 from logstore.client.queue.messages import Deserializer
 from logstore.client.queue.opening import (
     DEAD_SUFFIX,
@@ -60,10 +60,10 @@ class Queues:
             queue = self._queues.get(name)
             if queue is None or queue.is_closed:
                 if queue is not None:
-                    queue.wait_until_closed()
+                    queue.upkeep.wait_until_closed()
                 parent = parent_of(name, self._store.topics())
                 queue = self._open_messages(name, settings or {}) if parent is None else self._open_letters(parent)
-            queue.serializer = serializer or queue.serializer
+            queue.intake.serializer = serializer or queue.intake.serializer
             queue.deserializer = deserializer or queue.deserializer
             if settings:
                 queue.configure(queue.config.replace(settings))
@@ -84,7 +84,7 @@ class Queues:
             letters = self._queues.get(letters_name)
             if letters is None or letters.is_closed:
                 if letters is not None:
-                    letters.wait_until_closed()
+                    letters.upkeep.wait_until_closed()
                 if name not in self.names():
                     raise UnknownTopic(name)  # deleted: it must not have dead letters again
                 make_topics(self._store, letters_name, of_letters=True)
@@ -123,7 +123,7 @@ class Queues:
         """A topic was made, altered or deleted: a queue whose topic is gone is none any more."""
         queue = self._queues.get(name.removeprefix(STATE_PREFIX))
         if queue is not None and name not in {topic.name for topic in self._store.topics()}:
-            queue.abandon(UnknownTopic(name))
+            queue.engine.abandon(UnknownTopic(name))
 
     def close(self) -> None:
         """All of them, the dead letters first: they let go of what their queues know of."""

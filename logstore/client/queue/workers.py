@@ -56,7 +56,7 @@ class Workers:
     def stop(self, wait: bool = True) -> None:
         """Take no more messages. ``wait`` until the handlers under way have come to their end."""
         self._stopping.set()
-        self._queue.wake_all_getters()
+        self._queue.engine.getters.wake_all()  # they look whether they still want what they wait for
         if wait:
             self.join()
 
@@ -69,7 +69,7 @@ class Workers:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                job = self._queue.take(1, NEVER_S, self._stopping.is_set)[0]
+                job = self._queue.outlet.take(1, NEVER_S, self._stopping.is_set)[0]
             except Empty:
                 continue
             except LogstoreError as error:
