@@ -1,7 +1,11 @@
-"""pytest's fixtures for a Kafka broker. pytest loads this by itself where logstore is installed, so it imports nothing.
+"""pytest's fixtures for a Kafka broker, for a conftest.py that says ``pytest_plugins = ["logstore.pytest_plugin"]``.
 
 A broker has the settings, and the other keywords of ``logstore.testing.broker``, that the fixture
 ``logstore_broker_settings`` gives: none, unless a conftest.py has one of that name, of the scope session.
+
+pytest is not told of this by an entry point: it would rewrite the asserts of all of logstore then, in every run of
+everybody who has it installed, which takes the better part of a second the first time. Nothing is imported here before
+a broker is asked for.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import logstore
 import logstore.testing
-from cli import ROOT, environment
+from cli import environment
 from logstore.errors import Closed, ClusterFailure, InvalidSetting, UnknownTopic, Unsupported
 from logstore.testing import Broker
 from logstore.wire.messages.metadata import MetadataRequest
@@ -128,6 +127,8 @@ def test_what_kafka_says_to_a_topic_is_told(in_subprocess: bool):
 _CONFTEST = """
 import pytest
 
+pytest_plugins = ["logstore.pytest_plugin"]
+
 @pytest.fixture(scope="session")
 def logstore_broker_settings():
     return {"topics": ["ready"], "num_partitions": 3}
@@ -148,7 +149,7 @@ def test_the_other(logstore_broker, logstore_session_broker):
 def test_the_fixtures_are_one_for_each_test_and_one_for_a_session(tmp_path: Path):
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_it.py").write_text(_TESTS)
-    arguments = ["-p", "logstore.pytest_plugin", "-p", "no:cacheprovider", "-q", tmp_path]
+    arguments = ["-p", "no:cacheprovider", "-q", tmp_path]
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *map(str, arguments)],
         env={**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
@@ -158,11 +159,6 @@ def test_the_fixtures_are_one_for_each_test_and_one_for_a_session(tmp_path: Path
         check=False,
     )
     assert b"2 passed" in ended.stdout, ended.stdout.decode()
-
-
-def test_pytest_finds_the_fixtures_by_itself():
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        assert tomllib.load(file)["project"]["entry-points"]["pytest11"] == {"logstore": "logstore.pytest_plugin"}
 
 
 def test_the_fixtures_cost_nothing_where_they_are_not_used():
