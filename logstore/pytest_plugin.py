@@ -34,7 +34,7 @@ def logstore_broker(logstore_broker_settings: Mapping[str, Any]) -> "Iterator[Br
 
 @pytest.fixture(scope="session")
 def logstore_session_broker(logstore_broker_settings: Mapping[str, Any]) -> "Iterator[Broker]":
-    """A Kafka broker for all tests of a session, which share what is in it: topics and groups need names of their own."""
+    """A Kafka broker for all tests of a session, which share what is in it: give topics names of their own."""
     from logstore.testing import broker
 
     with broker(**logstore_broker_settings) as running:

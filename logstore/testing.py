@@ -241,7 +241,7 @@ class _Thread:
 
 
 class _Process:
-    """In a process of its own, which ends with this one, unless this one is killed."""
+    """In a process of its own, which ends with this one, however that ends."""
 
     def __init__(self) -> None:
         self._process: processes.Popen[str] | None = None
@@ -271,8 +271,8 @@ class _Process:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package_root, os.environ.get("PYTHONPATH", "")])}
         with tempfile.TemporaryFile("w+") as errors:
             process = processes.Popen(
-                [sys.executable, "-m", "logstore", "serve", *arguments],
-                stdin=processes.DEVNULL,
+                [sys.executable, "-m", "logstore", "serve", "--stop-with-stdin", *arguments],
+                stdin=processes.PIPE,
                 stdout=processes.PIPE,
                 stderr=errors,
                 env=environment,
@@ -301,6 +301,7 @@ def _end(process: "processes.Popen[str]") -> None:
     except processes.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
     atexit.unregister(process.kill)

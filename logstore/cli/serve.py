@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from logstore.broker.serving import Serving
 
 _DATA = Path("data")
+_STDIN = 0
 _root = logging.getLogger("logstore")
 logger = logging.getLogger("logstore.broker")
 
@@ -50,6 +52,12 @@ logger = logging.getLogger("logstore.broker")
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log on stderr."
 )
 @click.option("--list-settings", is_flag=True, help="Print all settings with their defaults, and end.")
+@click.option(
+    "--stop-with-stdin",
+    "stops_with_stdin",
+    is_flag=True,
+    help="Stop when stdin, a pipe, is closed, as with its parent.",
+)
 @json_option("The line that says where it listens as a JSON object.")
 def serve(
     data: Path | None,
@@ -60,6 +68,7 @@ def serve(
     metrics: str | None,
     log_format: str,
     list_settings: bool,
+    stops_with_stdin: bool,
     as_json: bool,
 ) -> None:
     """Serve a data directory to Kafka clients, as a broker of its own, until SIGTERM or Ctrl-C.
@@ -84,6 +93,8 @@ def serve(
     with _Signals() as signals:
         settings = load_settings(config_path, _changes(changes, listen, advertise, metrics))
         _tell_of_idle(settings)
+        if stops_with_stdin:
+            signals.await_end_of_stdin()
         _serve(data or settings.data or _DATA, settings, signals, as_json)
 
 
@@ -133,6 +144,16 @@ class _Signals:
             yield
         finally:
             self._stop = lambda: None
+
+    def await_end_of_stdin(self) -> None:
+        """Take it for a SIGTERM."""
+
+        def wait() -> None:
+            while os.read(_STDIN, 4096):
+                pass
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, name="logstore-stdin", daemon=True).start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1

@@ -77,6 +77,14 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path):
     assert not (tmp_path / filename.CLEAN_SHUTDOWN).exists()
 
 
+def test_it_can_end_with_the_process_that_has_started_it(tmp_path: Path):
+    with Served("--data", tmp_path, "--listen", ANY_PORT, "--stop-with-stdin") as served:
+        assert served.process.stdin is not None
+        served.process.stdin.close()
+        assert served.wait() == 0
+    assert (tmp_path / filename.CLEAN_SHUTDOWN).exists()
+
+
 def test_it_goes_on_after_a_kill_with_all_that_was_acknowledged(tmp_path: Path):
     confluent_kafka = pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
     with Served("--data", tmp_path, "--listen", ANY_PORT) as served:

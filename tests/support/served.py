@@ -22,6 +22,7 @@ class Served:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self.process = subprocess.Popen(
             command("serve", "--json", *arguments),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(),
@@ -58,6 +59,7 @@ class Served:
     ) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
         self._errors.close()
