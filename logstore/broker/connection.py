@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from logstore.broker.refusal import Refused
-from logstore.broker.requests import PRODUCE, Turn, begin
+from logstore.broker.requests import Turn, begin
 from logstore.broker.sending import Piece, Sender
 from logstore.errors import LogstoreError, MalformedMessage
 from logstore.storage.file_slice import FileSlice
@@ -72,7 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             frames = self._reader.received(count)
             for frame in frames:
-                if not self._waiting and self._may_serve(frame):
+                if self._is_at_ease and not self.turns or not self._waiting and self._may_serve(frame):
                     begin(self, frame)
                 else:
                     self._waiting.append(bytes(frame))
@@ -96,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         turns = self.turns
         if not turns:
             return True
-        return turns[-1].api_key == PRODUCE and frame[0] == 0 == frame[1] and len(turns) < TURNS_MAX
+        return turns[-1].may_overlap and frame[0] == 0 == frame[1] and len(turns) < TURNS_MAX
 
     def _note_unfinished(self, has_ended_one: bool) -> None:
         """Take the time of a request that is not whole yet."""
@@ -166,13 +166,15 @@ class Connection(asyncio.BufferedProtocol):
         out = self.out
         if not out:
             return
-        if len(out) == 1 and type(out[0]) is bytes:
-            self._metrics.bytes_out += len(out[0])
-            self._sender.send(out[0])
+        data = out[0]
+        if len(out) == 1 and type(data) is bytes:
+            out.clear()
+            self._metrics.bytes_out += len(data)
+            self._sender.send(data)
         else:
+            self.out = []
             self._metrics.bytes_out += sum(piece.size if type(piece) is FileSlice else len(piece) for piece in out)
             self._sender.send_pieces(out)
-        self.out = []
 
     # ------------------------------------------------------------------------------------------------------- the end
 

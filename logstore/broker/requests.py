@@ -5,11 +5,11 @@ they are ready; all other APIs go by ``dispatch``.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from struct import Struct
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from logstore.broker.context import RequestContext
 from logstore.broker.dispatch import HANDLERS, answer
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     from logstore.broker.connection import Connection
 
 PRODUCE, FETCH, API_VERSIONS = ApiKey.PRODUCE.value, ApiKey.FETCH.value, ApiKey.API_VERSIONS.value
-# API, version, correlation id, size of the client's name.
-_REQUEST = Struct(">hhih")
+# API and version, correlation id, size of the client's name.
+_REQUEST = Struct(">Iih")
 # Size of what follows, correlation id; with an empty row of tags where the response is flexible.
 _HEADER, _FLEXIBLE_HEADER = Struct(">ii"), Struct(">iix")
+
+
+class Route(NamedTuple):
+    """What a version of an API has in common. ``pack``: its response's header, of a size and a correlation id;
+    ``header_size``: what of the header the size counts."""
+
+    api: Api
+    api_key: int
+    version: int
+    is_flexible: bool
+    pack: Callable[[int, int], bytes]
+    header_size: int
+
+
+_ROUTES: dict[int, Route] = {}  # of versions that were asked for, by the first four bytes of a request
 
 
 class Later(Protocol):
@@ -41,34 +56,34 @@ class Turn:
     """The place of a request that has to wait in the order of its connection's answers. It is answered once; after
     ``abandon``, when the connection is gone, that has no effect. ``on_abandoned`` is called then."""
 
-    __slots__ = ("api_key", "connection", "correlation_id", "is_flexible", "on_abandoned", "read_s", "response")
+    __slots__ = ("connection", "correlation_id", "on_abandoned", "read_s", "response", "route")
 
-    def __init__(self, connection: "Connection", api_key: int, correlation_id: int, is_flexible: bool) -> None:
-        self.connection = connection
-        self.api_key, self.correlation_id, self.is_flexible = api_key, correlation_id, is_flexible
+    def __init__(self, connection: "Connection", route: Route, correlation_id: int) -> None:
+        self.connection, self.route, self.correlation_id = connection, route, correlation_id
         self.read_s = connection.read_s
         self.response: Sequence[Piece] | None = None
-        self.on_abandoned: Any = None
+        self.on_abandoned: Callable[[], None] | None = None
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether what comes behind it may be begun before it is answered."""
+        return self.route.api_key == PRODUCE
 
     def answer(self, body: bytes) -> None:
         """Give the response's body; empty: there is no response."""
-        if not body:
-            self.response = ()
-            self._settle()
-            return
-        header = _FLEXIBLE_HEADER if self.is_flexible else _HEADER
-        self.response = (header.pack(len(body) + header.size - 4, self.correlation_id) + body,)
+        route = self.route
+        self.response = (route.pack(len(body) + route.header_size, self.correlation_id) + body,) if body else ()
         self._settle()
 
     def answer_with_pieces(self, pieces: Sequence[Piece], size: int) -> None:
         """Give the response's body in pieces, of ``size`` bytes together."""
-        header = _FLEXIBLE_HEADER if self.is_flexible else _HEADER
-        self.response = (header.pack(size + header.size - 4, self.correlation_id), *pieces)
+        route = self.route
+        self.response = (route.pack(size + route.header_size, self.correlation_id), *pieces)
         self._settle()
 
     def _settle(self) -> None:
         connection = self.connection
-        connection.broker.metrics.observe(self.api_key, monotonic() - self.read_s)
+        connection.broker.metrics.observe(self.route.api_key, monotonic() - self.read_s)
         connection.answered()
 
     def abandon(self) -> None:
@@ -82,29 +97,26 @@ def begin(connection: "Connection", frame: Buffer) -> None:
     Refused for one that ends the connection."""
     if len(frame) < _REQUEST.size:
         raise MalformedMessage(f"{len(frame)} bytes are no request")
-    api_key, version, correlation_id, client_id_size = _REQUEST.unpack_from(frame)
-    api = APIS.get(api_key)
-    if api is None or api_key not in HANDLERS:
-        raise MalformedMessage(f"there is no API {api_key} here")
-    first, last = api.advertised
-    if not first <= version <= last and api_key != API_VERSIONS:
-        raise MalformedMessage(f"{api.key.name} has versions {first} to {last}, not {version}")
-    is_flexible = api.request.is_flexible(version)
-    position = _REQUEST.size + (max(0, client_id_size))
-    header = None
-    if api_key <= FETCH and is_flexible and position < len(frame) and not frame[position]:
-        position += 1  # the client's name does not matter, and there are no tags
+    what, correlation_id, client_id_size = _REQUEST.unpack_from(frame)
+    route = _ROUTES.get(what) or _route(what)
+    _, api_key, version, is_flexible, pack, header_size = route
+    position = _REQUEST.size + client_id_size
+    response: bytes | Later
+    if api_key > FETCH:
+        response = _dispatch(connection, route, frame)
     else:
-        header, position = RequestHeader.decode(frame)
-    response = _serve(connection, api, frame, position, version, header)
-    has_tags = is_flexible and api_key != API_VERSIONS
+        if is_flexible and client_id_size >= 0 and position < len(frame) and not frame[position]:
+            position += 1  # the client's name does not matter, and there are no tags
+        else:
+            _, position = RequestHeader.decode(frame)
+        serve = produce.serve if api_key == PRODUCE else fetch.serve
+        response = serve(connection.broker, frame, position, version)
     if type(response) is bytes and not connection.turns:
         if response:
-            layout = _FLEXIBLE_HEADER if has_tags else _HEADER
-            connection.out.append(layout.pack(len(response) + layout.size - 4, correlation_id) + response)
+            connection.out.append(pack(len(response) + header_size, correlation_id) + response)
         connection.broker.metrics.observe(api_key, monotonic() - connection.read_s)
         return
-    turn = Turn(connection, api_key, correlation_id, has_tags)
+    turn = Turn(connection, route, correlation_id)
     connection.turns.append(turn)
     if type(response) is bytes:
         turn.answer(response)
@@ -112,18 +124,29 @@ def begin(connection: "Connection", frame: Buffer) -> None:
         response.answer(turn)  # type: ignore[union-attr]  # bytes are no Later
 
 
-def _serve(
-    connection: "Connection", api: Api, frame: Buffer, position: int, version: int, header: RequestHeader | None
-) -> bytes | Later:
+def _route(what: int) -> Route:
+    """Raises MalformedMessage for an API, or a version, that is not advertised."""
+    api_key, version = what >> 16, what & 0xFFFF
+    api = APIS.get(api_key)
+    if api is None or api_key not in HANDLERS:
+        raise MalformedMessage(f"there is no API {api_key} here")
+    first, last = api.advertised
+    is_advertised = first <= version <= last
+    if not is_advertised and api_key != API_VERSIONS:  # which clients may try in versions that are yet to come
+        raise MalformedMessage(f"{api.key.name} has versions {first} to {last}, not {version}")
+    is_flexible = api.request.is_flexible(version)
+    header = _FLEXIBLE_HEADER if is_flexible and api_key != API_VERSIONS else _HEADER
+    route = Route(api, api_key, version, is_flexible, header.pack, header.size - 4)
+    if is_advertised:
+        _ROUTES[what] = route
+    return route
+
+
+def _dispatch(connection: "Connection", route: Route, frame: Buffer) -> bytes | Later:
     """The response's body, or what will give it."""
-    broker = connection.broker
-    if api.key == PRODUCE:
-        return produce.serve(broker, frame, position, version)
-    if api.key == FETCH:
-        return fetch.serve(broker, frame, position, version)
-    assert header is not None
-    context = RequestContext(version, header.client_id, connection.host, connection)
-    response = answer(broker, bytes(frame), position, api, context)
+    header, position = RequestHeader.decode(frame)
+    context = RequestContext(route.version, header.client_id, connection.host, connection)
+    response = answer(connection.broker, bytes(frame), position, route.api, context)
     return response if type(response) is bytes else _Awaited(response)  # type: ignore[arg-type]  # it is a coroutine
 
 

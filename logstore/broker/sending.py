@@ -83,7 +83,6 @@ class Sender:
             except OSError as error:
                 self._fail(error)
                 return
-            self.sent_size += sent
             if sent == len(data):
                 return
             self._queue.append(memoryview(data)[sent:])
@@ -188,10 +187,15 @@ class Sender:
     # ------------------------------------------------------------------------------------------------------- waiting
 
     def _await_room(self) -> None:
-        if self._room_fd < 0:
+        if self._room_fd >= 0:
+            return
+        try:
             self._room_fd = os.dup(self._socket.fileno())
-            self._loop.add_writer(self._room_fd, self._on_room)
-            self.moved_s = monotonic()
+        except OSError as error:  # no descriptor is left
+            self._fail(error)
+            return
+        self._loop.add_writer(self._room_fd, self._on_room)
+        self.moved_s = monotonic()
 
     def _on_room(self) -> None:
         size_before = self.sent_size

@@ -13,6 +13,7 @@ from collections import Counter
 from logstore.addresses import Address
 from logstore.broker.broker import Broker
 from logstore.broker.connection import Connection
+from logstore.storage.files import open_file_limit
 
 logger = logging.getLogger("logstore.broker")
 
@@ -33,6 +34,8 @@ class Server:
         self._sweep: asyncio.TimerHandle | None = None
         config = broker.config
         timeouts_ms = (config.request_read_timeout_ms, config.response_write_timeout_ms, config.connections_max_idle_ms)
+        # Each may need two descriptors; half of what the process may have is for the logs.
+        self._connections_max = min(config.max_connections, max(16, (open_file_limit() // 2 - 64) // 2))
         self._sweep_interval_s = min(1.0, min(timeouts_ms) / 4000)
 
     @property
@@ -98,7 +101,7 @@ class Server:
 
     def _take_in(self, peer: socket.socket, host: str) -> None:
         config = self.broker.config
-        if self._by_host.total() >= config.max_connections or self._by_host[host] >= config.max_connections_per_ip:
+        if self._by_host.total() >= self._connections_max or self._by_host[host] >= config.max_connections_per_ip:
             self.broker.metrics.connections_refused += 1
             peer.close()
             return

@@ -59,11 +59,17 @@ def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "byte
     Raises MalformedMessage, and Refused where nothing but the end of the connection tells the client.
     """
     _, acks, _, batches = decode_batches(frame, version, position)
-    if ACKS_ALL <= acks <= ACKS_ONE:
-        outcomes = [_append(broker, batch, version) for batch in batches]
+    if acks == ACKS_ONE and len(batches) == 1:  # the shortest way, for what most requests are
+        batch = batches[0]
+        try:
+            base_offset, append_time_ms, _, log = _append(broker, batch, version)
+        except (LogstoreError, Refused) as error:
+            return _encode([_refused(broker, batch, error)], version)
+        if not log.is_flush_due:
+            return encode_appended(version, batch[0], batch[1], base_offset, append_time_ms, log.log_start_offset)
+        outcomes = [Outcome(batch, base_offset, append_time_ms, log.log_end_offset, log)]
     else:
-        refusal = Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; it is -1, 0 or 1")
-        outcomes = [_refused(broker, batch, refusal) for batch in batches]
+        outcomes = [_outcome(broker, batch, acks, version) for batch in batches]
     if acks == ACKS_ALL and broker.waits_for_disk:
         return Unsynced(broker, outcomes, version)
     for outcome in outcomes:
@@ -72,23 +78,30 @@ def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "byte
     return _encode(outcomes, version) if acks != ACKS_NONE else _silence(outcomes)
 
 
-def _append(broker: "Broker", batch: Batch, version: int) -> Outcome:
-    topic, partition, records = batch
+def _outcome(broker: "Broker", batch: Batch, acks: int, version: int) -> Outcome:
     try:
-        if topic == OFFSETS_TOPIC:
-            raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic} is the broker's own")
-        log = broker.store.log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
-        if records is None:
-            raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
-        if len(records) > _ATTRIBUTES and records[_ATTRIBUTES] & _LOOKED_AT:
-            _check_attributes(records[_ATTRIBUTES], version)
-        base_offset, last_offset, _, append_time_ms, is_duplicate = log.append_batch(records)
+        if not ACKS_ALL <= acks <= ACKS_ONE:
+            raise Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; it is -1, 0 or 1")
+        return Outcome(batch, *_append(broker, batch, version))
     except (LogstoreError, Refused) as error:
         return _refused(broker, batch, error)
+
+
+def _append(broker: "Broker", batch: Batch, version: int) -> tuple[int, int, int, PartitionLog]:
+    """Base offset and append time of a batch, the offset behind it, and its log. Raises Refused, LogstoreError."""
+    topic, partition, records = batch
+    if topic == OFFSETS_TOPIC:
+        raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic} is the broker's own")
+    log = broker.store.log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
+    if records is None:
+        raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
+    if len(records) > _ATTRIBUTES and records[_ATTRIBUTES] & _LOOKED_AT:
+        _check_attributes(records[_ATTRIBUTES], version)
+    base_offset, last_offset, _, append_time_ms, is_duplicate = log.append_batch(records)
     end_offset = last_offset + 1
     if not is_duplicate:
         broker.metrics.produced(topic, end_offset - base_offset, len(records))  # type: ignore[arg-type]  # as above
-    return Outcome(batch, base_offset, append_time_ms, end_offset, log)
+    return base_offset, append_time_ms, end_offset, log
 
 
 def _check_attributes(attributes: int, version: int) -> None:
