@@ -7,7 +7,7 @@ Owns the picture of all topics that such groups are shared out by: a heartbeat a
 from functools import partial
 
 from logstore.errors import UnknownGroup
-from logstore.format.consumer_group import KnownTopic
+from logstore.format.group_records import KnownTopic
 from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.consumer.known_group import Topics
 from logstore.groups.deadlines import Deadlines

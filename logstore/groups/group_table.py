@@ -19,8 +19,8 @@ from uuid import uuid4
 
 from logstore.config import StoreConfig
 from logstore.errors import ForkedProcess, LogstoreError
-from logstore.format.consumer_group import GroupRecord
 from logstore.format.filename import TopicPartition
+from logstore.format.group_records import GroupRecord
 from logstore.format.offsets_topic import GroupMetadataValue
 from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.deadlines import Deadlines

@@ -19,7 +19,9 @@ import numpy as np
 
 from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, TopicAlreadyExists, UnknownTopic
 from logstore.format.batch import RecordBatch
-from logstore.format.consumer_group import (
+from logstore.format.control_record import control_type
+from logstore.format.filename import TopicPartition
+from logstore.format.group_records import (
     FIRST_KEY_VERSION,
     LAST_KEY_VERSION,
     GroupRecord,
@@ -28,8 +30,6 @@ from logstore.format.consumer_group import (
     encode_group_key,
     encode_group_value,
 )
-from logstore.format.control_record import control_type
-from logstore.format.filename import TopicPartition
 from logstore.format.offsets_topic import (
     EXPIRING_VALUE_VERSION,
     VALUE_VERSION,

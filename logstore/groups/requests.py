@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from logstore.errors import LogstoreError
-from logstore.format.consumer_group import CurrentAssignment, MemberMetadata, Partitions
+from logstore.format.group_records import CurrentAssignment, MemberMetadata, Partitions
 
 NO_GENERATION = -1
 NO_MEMBER_ID = ""

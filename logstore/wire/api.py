@@ -161,6 +161,9 @@ _ADVERTISED = (
     Api(ApiKey.LIST_GROUPS, (0, 5)),
     Api(ApiKey.DELETE_GROUPS, (0, 2)),
     Api(ApiKey.OFFSET_DELETE, (0, 0)),
+    # Groups whose partitions the broker hands out (KIP-848).
+    Api(ApiKey.CONSUMER_GROUP_HEARTBEAT, (0, 1)),
+    Api(ApiKey.CONSUMER_GROUP_DESCRIBE, (0, 1)),
     # Administration.
     Api(ApiKey.CREATE_PARTITIONS, (0, 3)),
     Api(ApiKey.DELETE_RECORDS, (0, 2)),

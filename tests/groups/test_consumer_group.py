@@ -1,5 +1,7 @@
 """The rules of a consumer group whose partitions the coordinator hands out."""
 
+from typing import Any
+
 import pytest
 
 from consumer_group_driver import REBALANCE_MS, SESSION_MS, Client, ConsumerGroupDriver
@@ -14,7 +16,7 @@ from logstore.errors import (
     UnreleasedInstance,
     UnsupportedAssignor,
 )
-from logstore.format.consumer_group import MemberState
+from logstore.format.group_records import MemberState
 from logstore.groups.consumer.known_group import ConsumerGroupState
 from logstore.groups.requests import ConsumerHeartbeat
 
@@ -182,7 +184,7 @@ def test_another_subscription_is_a_new_epoch_and_the_same_one_is_not() -> None:
 
 def test_whoever_says_everything_is_told_everything() -> None:
     driver = joined("a")
-    everything = {"rebalance_timeout_ms": 1, "topics": ("orders",)}
+    everything: dict[str, Any] = {"rebalance_timeout_ms": 1, "topics": ("orders",)}
     assert driver.beat("a", **everything).assigned == driver.part(0, 1, 2, 3)
     assert driver.beat("a", **everything, owned=None).assigned is None
 

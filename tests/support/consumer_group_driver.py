@@ -7,7 +7,7 @@ from uuid import UUID
 
 from logstore.config import StoreConfig
 from logstore.errors import LogstoreError
-from logstore.format.consumer_group import GroupKey, GroupRecord, GroupValue, KnownTopic, Partitions
+from logstore.format.group_records import GroupKey, GroupRecord, GroupValue, KnownTopic, Partitions
 from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.requests import (
     JOINING_EPOCH,

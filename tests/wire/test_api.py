@@ -26,7 +26,7 @@ def test_nothing_is_advertised_that_is_not_built() -> None:
     transactions = range(ApiKey.ADD_PARTITIONS_TO_TXN, ApiKey.TXN_OFFSET_COMMIT + 1)
     acls = range(ApiKey.DESCRIBE_ACLS, ApiKey.DELETE_ACLS + 1)
     sasl = (ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE)
-    assert not APIS.keys() & {*transactions, *acls, *sasl, ApiKey.CONSUMER_GROUP_HEARTBEAT, *range(76, 93)}
+    assert not APIS.keys() & {*transactions, *acls, *sasl, *range(76, 93)}
 
 
 def test_clients_take_the_broker_for_one_of_kafka_3_9() -> None:

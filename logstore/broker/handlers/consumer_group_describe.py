@@ -9,7 +9,7 @@ from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
 from logstore.errors import LogstoreError
-from logstore.format.consumer_group import Partitions
+from logstore.format.group_records import Partitions
 from logstore.groups.requests import ConsumerMemberDescription
 from logstore.wire.messages.consumer_group_describe import (
     Assignment,

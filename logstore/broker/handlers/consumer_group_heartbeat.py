@@ -8,7 +8,7 @@ from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import client_host_of, group_error_code, ready_groups
 from logstore.errors import LogstoreError
-from logstore.format.consumer_group import Partitions
+from logstore.format.group_records import Partitions
 from logstore.groups.requests import JOINING_EPOCH, ConsumerHeartbeat, ConsumerReply
 from logstore.wire.messages.consumer_group_heartbeat import (
     Assignment,

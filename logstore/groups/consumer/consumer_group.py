@@ -33,7 +33,7 @@ from logstore.errors import (
     UnknownMember,
     UnreleasedInstance,
 )
-from logstore.format.consumer_group import GroupRecord, MemberMetadata, Partitions, RecordKind
+from logstore.format.group_records import GroupRecord, MemberMetadata, Partitions, RecordKind
 from logstore.groups.consumer.heartbeats import check_heartbeat, says_all, updated
 from logstore.groups.consumer.known_group import NEW_MEMBER, ConsumerMember, KnownGroup, Topics
 from logstore.groups.consumer.reconciling import NOTHING, reconcile

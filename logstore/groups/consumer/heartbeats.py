@@ -1,7 +1,7 @@
 """What a heartbeat of a consumer group's member must say, and what it changes of the member. Pure."""
 
 from logstore.errors import InvalidArgument, UnsupportedAssignor
-from logstore.format.consumer_group import MemberMetadata
+from logstore.format.group_records import MemberMetadata
 from logstore.groups.consumer.targets import TARGET_ASSIGNORS
 from logstore.groups.consumer.topic_pattern import topic_pattern
 from logstore.groups.requests import (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from logstore.config import StoreConfig
-from logstore.format.consumer_group import (
+from logstore.format.group_records import (
     CurrentAssignment,
     GroupKey,
     GroupRecord,

@@ -14,7 +14,7 @@ epoch of the target, and gets what is free. What others still hold it gets once 
 from collections.abc import Callable
 from uuid import UUID
 
-from logstore.format.consumer_group import CurrentAssignment, MemberState, Partitions
+from logstore.format.group_records import CurrentAssignment, MemberState, Partitions
 
 NOTHING: Partitions = frozenset()
 

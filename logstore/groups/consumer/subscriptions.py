@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from logstore.format.consumer_group import KnownTopic, MemberMetadata
+from logstore.format.group_records import KnownTopic, MemberMetadata
 from logstore.groups.consumer.topic_pattern import topic_pattern
 
 _INTERNAL_PREFIX = "__"  # topics that no pattern finds

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
-from logstore.format.consumer_group import KnownTopic, Partitions
 from logstore.format.consumer_protocol import Subscription
 from logstore.format.filename import TopicPartition
+from logstore.format.group_records import KnownTopic, Partitions
 from logstore.groups.assignors.assignor import Member
 from logstore.groups.assignors.balance import balanced
 from logstore.groups.assignors.range import RangeAssignor

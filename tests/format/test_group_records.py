@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logstore.errors import CorruptBatch, CorruptData
-from logstore.format.consumer_group import (
+from logstore.format.group_records import (
     CurrentAssignment,
     GroupKey,
     GroupValue,
@@ -20,7 +20,7 @@ from logstore.format.consumer_group import (
     encode_group_value,
 )
 
-KAFKA = Path(__file__).parent.parent / "data" / "kafka-4.1.1" / "consumer_group.hex"
+KAFKA = Path(__file__).parent.parent / "data" / "kafka-4.1.1" / "group_records.hex"
 GOLDEN = {name: bytes.fromhex(data) for name, data in map(str.split, KAFKA.read_text().splitlines())}
 T1, T2 = UUID("00010203-0405-4607-8809-0a0b0c0d0e0f"), UUID("10010203-0405-4607-8809-0a0b0c0d0e0f")
 NOTHING: frozenset[tuple[UUID, int]] = frozenset()
