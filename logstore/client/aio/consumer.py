@@ -16,9 +16,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from logstore.client.arguments import as_timeout
 from logstore.client.consumer import ConsumerRecord, Partitions, RebalanceListener
 from logstore.client.embedded.consumer.consumer import LEAVE_S, EmbeddedConsumer
-from logstore.client.record_arguments import as_seconds
 from logstore.errors import Closed, ConcurrentUse
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
@@ -82,7 +82,7 @@ class AsyncConsumer:
 
     async def poll(self, timeout: float | None = None, *, max_records: int | None = None) -> list[ConsumerRecord]:
         """See Consumer.poll. Lets other tasks run, even where there are records."""
-        until_s = float("inf") if timeout is None else time.monotonic() + as_seconds(timeout)
+        until_s = float("inf") if timeout is None else time.monotonic() + as_timeout(timeout)
         return await self._found(partial(self.consumer.poll, 0, max_records=max_records), until_s) or []
 
     def __aiter__(self) -> AsyncIterator[ConsumerRecord]:

@@ -24,9 +24,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from logstore.client.arguments import as_partitions, as_times
 from logstore.client.consumer import Deserializer, Partitions, RebalanceListener
 from logstore.client.kafka.admin import Admin
-from logstore.client.kafka.arguments import as_partitions, as_times
 from logstore.client.kafka.consumer import ClusterConsumer
 from logstore.client.kafka.errors import Facts
 from logstore.client.kafka.groups import ClusterGroups

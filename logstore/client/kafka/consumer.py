@@ -19,18 +19,19 @@ from confluent_kafka import Consumer as LibConsumer
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as LibPartition
 
-from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
-from logstore.client.kafka.admin import PASSING, Admin
-from logstore.client.kafka.admin import logger as library_logger
-from logstore.client.kafka.arguments import (
+from logstore.client.arguments import (
     as_commits,
     as_offset,
     as_partition,
     as_partitions,
     as_subscription,
     as_time,
+    as_timeout,
     as_times,
 )
+from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
+from logstore.client.kafka.admin import PASSING, Admin
+from logstore.client.kafka.admin import logger as library_logger
 from logstore.client.kafka.commits import Commits, note_commit
 from logstore.client.kafka.errors import refused_setting, translated
 from logstore.client.kafka.groups import as_committed
@@ -38,7 +39,6 @@ from logstore.client.kafka.membership import Alone, Membership
 from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.client.kafka.settings import Properties, is_cooperative
-from logstore.client.record_arguments import as_timeout
 from logstore.client.turns import TakesTurns, in_turn, last_turn
 from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, LogstoreError, NoCommittedOffset, NotAssigned
@@ -137,7 +137,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         limit = self.config.max_poll_records if max_records is None else max_records
         if type(limit) is not int or limit < 1:
             raise InvalidArgument("max_records", max_records, "it is an integer from 1 up")
-        timeout_s = as_timeout("timeout", timeout)
+        timeout_s = as_timeout(timeout)
         with self._reading.handing_out():
             self._fill(inf if timeout_s < 0 else timeout_s, limit)
             records = list(self._reading.taken(limit))

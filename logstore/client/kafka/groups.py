@@ -6,8 +6,8 @@ from typing import Any
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
 from confluent_kafka import TopicPartition as LibPartition
 
+from logstore.client.arguments import as_commits, as_partitions
 from logstore.client.kafka.admin import Admin
-from logstore.client.kafka.arguments import as_commits, as_partitions
 from logstore.client.kafka.errors import UNKNOWN, Facts, translated
 from logstore.errors import GroupNotEmpty, UnknownGroup, UnknownMember, Unsupported
 from logstore.format.consumer_protocol import Assignment, encode_assignment

@@ -18,13 +18,13 @@ from weakref import WeakSet
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as LibProducer
 
+from logstore.client.arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.client.delivery import Delivery, looking
 from logstore.client.kafka.admin import Admin
 from logstore.client.kafka.admin import logger as library_logger
 from logstore.client.kafka.errors import Facts, refused_setting, translated
 from logstore.client.kafka.settings import Properties
 from logstore.client.producer import Producer, Receipt, Serializer
-from logstore.client.record_arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.config import ProducerConfig
 from logstore.errors import (
     BufferFull,
@@ -290,7 +290,7 @@ class ClusterProducer(Producer):
 
     def flush(self, timeout: float | None = None) -> None:
         """See Producer. Raises InvalidArgument, Closed, and Unsupported in a callback."""
-        patience_s = as_timeout("timeout", timeout)
+        patience_s = as_timeout(timeout)
         if self._is_in_callback:
             raise Unsupported("flush() in a callback of the producer", "call it in another thread")
         self._check_open()
@@ -311,7 +311,7 @@ class ClusterProducer(Producer):
                 self._flushing -= 1
 
     def close(self, timeout: float | None = None) -> None:
-        patience_s = as_timeout("timeout", timeout)
+        patience_s = as_timeout(timeout)
         with self._condition:
             if self._is_closed:
                 return

@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
+from logstore.client.arguments import as_commits, as_partition, as_partitions, as_timeout
 from logstore.client.consumer import ConsumerRecord, Deserializer, Partitions, RebalanceListener
 from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.consumer.feed import Feed, offset_of
@@ -17,9 +18,8 @@ from logstore.client.embedded.consumer.heartbeats import Heartbeats
 from logstore.client.embedded.consumer.holdings import Holdings, checked_listener
 from logstore.client.embedded.consumer.membership import Membership
 from logstore.client.embedded.consumer.offsets import Identity, Offsets
-from logstore.client.embedded.consumer.positions import Positions, as_offset, checked_keys, checked_partitions
+from logstore.client.embedded.consumer.positions import Positions
 from logstore.client.embedded.consumer.subscription import Subscription
-from logstore.client.record_arguments import as_seconds
 from logstore.client.turns import in_turn, last_turn
 from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, LogstoreError, SerializationFailed
@@ -124,7 +124,7 @@ class EmbeddedConsumer(Positions):
 
     @in_turn
     def assign(self, partitions: Partitions) -> None:
-        wanted = checked_partitions(partitions)
+        wanted = as_partitions(partitions)
         for topic, number in wanted:
             self._data_dir.log(topic, number)  # raises before anything has changed
         if self._subscription is not None:
@@ -184,7 +184,7 @@ class EmbeddedConsumer(Positions):
         limit = self._config.max_poll_records if max_records is None else as_integer("max_records", max_records)
         if limit < 1:
             raise InvalidArgument("max_records", max_records, "must be at least 1")
-        deadline_s = None if timeout is None else time.monotonic() + as_seconds(timeout)
+        deadline_s = None if timeout is None else time.monotonic() + as_timeout(timeout)
         return self._wait_for(partial(self._fetcher.take, limit), deadline_s) or []
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
@@ -302,7 +302,7 @@ class EmbeddedConsumer(Positions):
 
     @in_turn
     def committed(self, topic: str, partition: int) -> OffsetAndMetadata | None:
-        [key] = checked_partitions([(topic, partition)])
+        key = as_partition((topic, partition))
         return self._offsets.committed([key]).get(key)
 
     @in_turn
@@ -317,10 +317,8 @@ class EmbeddedConsumer(Positions):
             if offsets is None:
                 self._offsets.commit_positions(self._fetcher.feeds.values(), durability)
             else:
-                keys = checked_keys("offsets", offsets)
-                for key in keys:
-                    self._feed(*key, "commit")
-                self._offsets.commit({key: as_offset(offsets[key]) for key in keys}, durability)
+                given = as_commits(offsets).items()
+                self._offsets.commit({self._feed(*key, "commit").partition: one for key, one in given}, durability)
         except LogstoreError as error:
             if self._membership is not None:
                 self._membership.heed(error)

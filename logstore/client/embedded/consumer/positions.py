@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
+from logstore.client.arguments import as_offset, as_partition, as_partitions, as_times
 from logstore.client.consumer import Consumer, Partitions
 from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.consumer.feed import Feed
 from logstore.client.embedded.consumer.fetcher import Fetcher
 from logstore.client.embedded.consumer.offsets import Offsets
 from logstore.client.turns import TakesTurns, in_turn
-from logstore.errors import InvalidArgument, NotAssigned
+from logstore.errors import NotAssigned
 from logstore.format.filename import TopicPartition
-from logstore.groups.requests import OffsetAndMetadata
-from logstore.storage.arguments import as_integer
 from logstore.storage.data_dir import DataDir
 
 
@@ -26,20 +25,18 @@ class Positions(TakesTurns, Consumer):
         self._fetcher = fetcher
 
     def _feed(self, topic: str, partition: int, what: str) -> Feed:
-        feed = self._fetcher.feeds.get(checked_partitions([(topic, partition)])[0])
+        feed = self._fetcher.feeds.get(as_partition((topic, partition)))
         if feed is None:
             raise NotAssigned(topic, partition, what)
         return feed
 
     def _feeds(self, partitions: Partitions, what: str) -> list[Feed]:
-        named = checked_partitions(partitions)
+        named = as_partitions(partitions)
         return [self._feed(*key, what) for key in named] if named else list(self._fetcher.feeds.values())
 
     @in_turn
     def seek(self, topic: str, partition: int, offset: int) -> None:
-        if as_integer("offset", offset) < 0:
-            raise InvalidArgument("offset", offset, "must be at least 0")
-        self._seek(self._feed(topic, partition, "seek in"), offset)
+        self._seek(self._feed(topic, partition, "seek in"), as_offset(offset))
 
     def _seek(self, feed: Feed, offset: int) -> None:
         self._fetcher.seek(feed, offset)
@@ -90,11 +87,11 @@ class Positions(TakesTurns, Consumer):
 
     @in_turn
     def beginning_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
-        return {key: self._data_dir.log(*key).view.log_start_offset for key in checked_partitions(partitions)}
+        return {key: self._data_dir.log(*key).view.log_start_offset for key in as_partitions(partitions)}
 
     @in_turn
     def end_offsets(self, partitions: Partitions) -> dict[TopicPartition, int]:
-        return {key: self._offsets.end_offset(self._data_dir.log(*key)) for key in checked_partitions(partitions)}
+        return {key: self._offsets.end_offset(self._data_dir.log(*key)) for key in as_partitions(partitions)}
 
     @in_turn
     def offsets_for_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
@@ -102,30 +99,6 @@ class Positions(TakesTurns, Consumer):
 
     def look_up_times(self, timestamps_ms: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int | None]:
         """``offsets_for_times``, in any thread, whoever has the consumer meanwhile."""
-        keys = checked_keys("timestamps_ms", timestamps_ms)
-        found = {key: self._data_dir.log(*key).offset_for_time(timestamps_ms[key]) for key in keys}
+        wanted = as_times(timestamps_ms)
+        found = {key: self._data_dir.log(*key).offset_for_time(time_ms) for key, time_ms in wanted.items()}
         return {key: None if place is None else place.offset for key, place in found.items()}
-
-
-def checked_partitions(partitions: Partitions | Mapping[tuple[str, int], object]) -> list[TopicPartition]:
-    """Raises InvalidArgument."""
-    try:
-        named = [TopicPartition(topic, number) for topic, number in partitions]
-    except (TypeError, ValueError):
-        named = [TopicPartition("", -1)]
-    for topic, number in named:
-        if type(topic) is not str or type(number) is not int or number < 0:
-            raise InvalidArgument("partitions", partitions, "partitions are pairs of a topic and a number")
-    return list(dict.fromkeys(named))
-
-
-def checked_keys(name: str, mapping: Mapping[tuple[str, int], object]) -> list[TopicPartition]:
-    """Raises InvalidArgument."""
-    if not isinstance(mapping, Mapping):
-        raise InvalidArgument(name, mapping, "it maps pairs of a topic and a number to offsets or times")
-    return checked_partitions(mapping)
-
-
-def as_offset(offset: int | OffsetAndMetadata) -> OffsetAndMetadata:
-    """Raises InvalidArgument."""
-    return offset if isinstance(offset, OffsetAndMetadata) else OffsetAndMetadata(as_integer("offset", offset))

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Iterable
 
-from logstore.errors import DamagedTopic, InvalidArgument, UnknownTopic
-from logstore.format.filename import TopicPartition, check_topic_name
+from logstore.client.arguments import as_subscription
+from logstore.errors import DamagedTopic, UnknownTopic
+from logstore.format.filename import TopicPartition
 from logstore.storage.data_dir import DataDir
 
 INTERNAL_PREFIX = "__"  # of topics that are not for consumers, unless they are named
@@ -21,10 +22,7 @@ class Subscription:
         pattern: str | re.Pattern[str] | None,
         on_change: Callable[[], None],
     ) -> None:
-        self._names = _checked_names(topics)
-        self._pattern = _checked_pattern(pattern)
-        if bool(self._names) == (self._pattern is not None):
-            raise InvalidArgument("topics", topics, "name the topics, or else give a pattern")
+        self._names, self._pattern = as_subscription(topics, pattern)
         self._data_dir = data_dir
         self._on_change = on_change
         self.has_changed = False
@@ -72,25 +70,3 @@ class Subscription:
     def is_younger(self, partition: TopicPartition) -> bool:
         """Whether a partition came into being after the subscription: then all its records did."""
         return partition.partition >= self._known_counts.get(partition.topic, 0)
-
-
-def _checked_names(topics: Iterable[str] | str) -> frozenset[str]:
-    try:
-        names = frozenset([topics] if isinstance(topics, str) else topics)
-    except (TypeError, ValueError):  # some memoryviews have no hash, and say so by the latter
-        raise InvalidArgument("topics", topics, "it is a topic's name, or several") from None
-    for name in names:
-        check_topic_name(name)
-    return names
-
-
-def _checked_pattern(pattern: str | re.Pattern[str] | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except (TypeError, ValueError, re.error) as error:
-        raise InvalidArgument("pattern", pattern, f"it is no regular expression: {error}") from None
-    if not isinstance(compiled.pattern, str):
-        raise InvalidArgument("pattern", pattern, "it is a regular expression of str, not of bytes")
-    return compiled

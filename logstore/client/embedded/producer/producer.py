@@ -28,6 +28,7 @@ from concurrent.futures import Future
 from threading import TIMEOUT_MAX, Lock
 from typing import Any
 
+from logstore.client.arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.client.delivery import Delivery
 from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.producer.accumulator import (
@@ -42,7 +43,6 @@ from logstore.client.embedded.producer.room import Room, Waiter
 from logstore.client.embedded.producer.route import PLAIN_OVERHEAD, PLAIN_SIZE_MAX, Route, check_size, record_size
 from logstore.client.embedded.producer.storing import Storing
 from logstore.client.producer import Producer, Receipt, Serializer
-from logstore.client.record_arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.config import ProducerConfig
 from logstore.errors import (
     BufferFull,
@@ -322,7 +322,7 @@ class EmbeddedProducer(Producer):
 
     def flush(self, timeout: float | None = None) -> None:
         """See Producer. Raises InvalidArgument, Closed, ForkedProcess, and Unsupported in a callback."""
-        seconds = as_timeout("timeout", timeout)
+        seconds = as_timeout(timeout)
         if threading.current_thread() is self._thread:
             raise Unsupported("flush() in a callback of the producer", "call it in another thread")
         self._check_open()
@@ -349,7 +349,7 @@ class EmbeddedProducer(Producer):
     def close(self, timeout: float | None = None) -> None:
         """See Producer. What is being appended when the time is over is waited for all the same: a record that failed
         with TimedOut is not in the log. In a callback it returns at once, and what was sent is stored after that."""
-        seconds = as_timeout("timeout", timeout)
+        seconds = as_timeout(timeout)
         if isinstance(self._closed, ForkedProcess):
             return
         with self._lock:
