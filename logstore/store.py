@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from logstore.config import StoreConfig
 from logstore.errors import (
@@ -161,6 +162,10 @@ class TopicStore(_Closing):
     def topic(self, name: str) -> TopicDescription:
         """Raises UnknownTopic, DamagedTopic."""
         return self._data_dir.topic(name)
+
+    def topic_of_id(self, topic_id: UUID) -> TopicDescription:
+        """Raises UnknownTopic."""
+        return self._data_dir.topic_of_id(topic_id)
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """A partition's log, to append to and read. Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed."""

@@ -4,7 +4,6 @@ Owns the threads for what blocks. Everything else of it belongs to the event loo
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from logstore.broker.metrics import Metrics
 from logstore.broker.producer_ids import ProducerIds
 from logstore.broker.syncs import Syncs
 from logstore.config import BrokerConfig
-from logstore.errors import DamagedTopic, UnknownTopic
 from logstore.groups.coordinator import GroupCoordinator
 from logstore.storage.ownership import read_meta
 from logstore.store import TopicStore
@@ -50,7 +48,6 @@ class Broker:
         self.fetch_sessions = FetchSessions(self.config.max_incremental_fetch_session_cache_slots)
         self.delayed_fetches: set[DelayedFetch] = set()
         self.tasks: set[asyncio.Task[bytes]] = set()  # requests whose handlers wait for something
-        self._topic_names: dict[UUID, str] = {}  # of topics that were asked for by id, as it was then
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def be_reached_at(self, bound: Address) -> None:
@@ -72,13 +69,7 @@ class Broker:
 
     def topic_name(self, topic_id: UUID) -> str:
         """Raises UnknownTopic."""
-        for _ in range(2):
-            name = self._topic_names.get(topic_id)
-            with contextlib.suppress(UnknownTopic, DamagedTopic):
-                if name is not None and self.store.topic(name).topic_id == topic_id:
-                    return name
-            self._topic_names = {topic.topic_id: topic.name for topic in self.store.topics()}
-        raise UnknownTopic(str(topic_id))
+        return self.store.topic_of_id(topic_id).name
 
     def run(
         self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs

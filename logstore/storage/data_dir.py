@@ -16,7 +16,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from logstore.config import StoreConfig
 from logstore.errors import (
@@ -74,7 +76,8 @@ class DataDir:
         """Called, in the thread that did it, with the name of a topic that was created, altered or deleted."""
         self._closed: LogstoreError | None = None
         self._logs: dict[PartitionKey, PartitionLog] = {}
-        self._topics: dict[str, TopicDescription] = {}
+        self._topics: Mapping[str, TopicDescription] = {}  # another one after each change: who reads it takes no lock
+        self._names: dict[UUID, str] = {}  # of topics by their ids
         prepare(path, create)
         self._lock_file = take_lock(path)
         try:
@@ -95,6 +98,7 @@ class DataDir:
         # Deleted directories: since when, for how long they stay, and where they are.
         self._going = [(0, 0, directory) for directory in self._registry.finish_interrupted()]
         self._topics = self._registry.load()
+        self._names = {topic.topic_id: name for name, topic in self._topics.items()}
         marker = self.path / filename.CLEAN_SHUTDOWN
         self.was_clean = files.exists(marker)
         self.checkpoints = OffsetCheckpoints(self.path, self._logs, self._exists)
@@ -154,13 +158,16 @@ class DataDir:
         topic = self._topics.get(key[0])
         return key[1] < topic.partitions if topic is not None else key[0] in self._registry.damaged
 
-    def _open_log(self, key: PartitionKey, on_checked: Callable[[int], None] = ignore) -> PartitionLog:
+    def _open_log(
+        self, key: PartitionKey, on_checked: Callable[[int], None] = ignore, topic: TopicDescription | None = None
+    ) -> PartitionLog:
+        """``topic``: where it is not among the topics yet."""
         directory = self.path / filename.partition_dir(*key)
         files.make_dir(directory)
         is_clean = self.was_clean and key in self.checkpoints.recovery_points
         return PartitionLog(
             directory,
-            self._topics[key[0]].config,
+            (topic or self._topics[key[0]]).config,
             caches=self._caches,
             log_start_offset=self.checkpoints.start_offsets.get(key, 0),
             recovery_point=self.checkpoints.recovery_points.get(key, 0),
@@ -206,8 +213,8 @@ class DataDir:
 
     def topics(self) -> list[TopicDescription]:
         """All topics by name."""
-        with self._lock:
-            return [self._topics[name] for name in sorted(self._topics)]
+        topics = self._topics
+        return [topics[name] for name in sorted(topics)]
 
     def topic(self, name: str) -> TopicDescription:
         """Raises UnknownTopic, DamagedTopic."""
@@ -217,6 +224,13 @@ class DataDir:
             if type(name) is str and name in self._registry.damaged:
                 raise self._registry.damaged[name].with_traceback(None) from None
             raise UnknownTopic(name) from None
+
+    def topic_of_id(self, topic_id: UUID) -> TopicDescription:
+        """Raises UnknownTopic."""
+        topic = self._topics.get(self._names.get(topic_id, ""))
+        if topic is None or topic.topic_id != topic_id:
+            raise UnknownTopic(str(topic_id))
+        return topic
 
     def create_topic(
         self,
@@ -240,8 +254,9 @@ class DataDir:
                 return topic
             self.checkpoints.forget(name)
             self._registry.create(topic)
-            self._topics[name] = topic
             self._open_partitions(topic)
+            self._names[topic.topic_id] = name
+            self._topics = {**self._topics, name: topic}
         self._tell_of_topic(name)
         return topic
 
@@ -266,11 +281,11 @@ class DataDir:
             if validate_only:
                 return topic
             self._registry.alter(before, topic)
-            self._topics[name] = topic
             for (log_topic, _), log in self._logs.items():
                 if log_topic == name:
                     log.config = topic.config
             self._open_partitions(topic, before.partitions)
+            self._topics = {**self._topics, name: topic}
         self._tell_of_topic(name)
         return topic
 
@@ -287,7 +302,8 @@ class DataDir:
             self.check_open()
             topic = self.topic(name)
             self._registry.begin_delete(name)
-            del self._topics[name]
+            self._topics = {other: kept for other, kept in self._topics.items() if other != name}
+            self._names.pop(topic.topic_id, None)
             for partition in range(topic.partitions):
                 if log := self._logs.pop((name, partition), None):
                     log.abandon(UnknownTopic(name))
@@ -297,10 +313,11 @@ class DataDir:
         self._tell_of_topic(name)
 
     def _open_partitions(self, topic: TopicDescription, first: int = 0) -> None:
-        """Of a topic that is there by now, whether they can be opened or not."""
+        """Of a topic that is there on the disk, whether they can be opened or not. It is told of afterwards: whoever
+        asked for one that is not open yet would have to wait for all of them."""
         for partition in range(first, topic.partitions):
             if (topic.name, partition) not in self._logs:
-                try_to_open(self._logs, self._open_log, (topic.name, partition))
+                try_to_open(self._logs, partial(self._open_log, topic=topic), (topic.name, partition))
 
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened,
@@ -309,15 +326,20 @@ class DataDir:
             log = self._logs.get((topic, partition))
             if log is not None:
                 return log
+        self._known(topic, partition)  # without the lock, which who makes a topic may hold for long
         with self._lock:
-            self.check_open()
-            description = self.topic(topic)
-            if type(partition) is not int or not 0 <= partition < description.partitions:
-                raise UnknownPartition(topic, partition, description.partitions)
-            key = (description.name, partition)
+            key = self._known(topic, partition)
             if key not in self._logs:  # the disk was full, or failed, when it was to be opened
                 self._logs[key] = self._open_log(key)
             return self._logs[key]
+
+    def _known(self, topic: str, partition: int) -> PartitionKey:
+        """The partition, if there is such a one. Raises as ``log``."""
+        self.check_open()
+        description = self.topic(topic)
+        if type(partition) is not int or not 0 <= partition < description.partitions:
+            raise UnknownPartition(topic, partition, description.partitions)
+        return description.name, partition
 
     def logs(self) -> list[tuple[PartitionKey, PartitionLog]]:
         """All partitions, by topic and number."""

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -12,7 +14,10 @@ import pytest
 
 import logstore
 from logstore import Store
+from logstore.errors import UnknownPartition, UnknownTopic
 from logstore.storage import files, upkeep
+from logstore.storage.data_dir import DataDir
+from logstore.storage.partition import PartitionLog
 
 # No upkeep by itself: only what a test does reaches the disk.
 QUIET = {
@@ -394,3 +399,43 @@ def test_more_partitions_than_a_topic_can_have_are_refused_at_once(partitions: i
     path.write_text(path.read_text().replace("partitions=1", f"partitions={partitions}"))
     with logstore.open(tmp_path) as store, pytest.raises(logstore.DamagedTopic, match="a topic has 1 to 100000"):
         store.log("t")
+
+
+def test_while_a_topic_is_made_nobody_waits_who_asks_for_others(
+    data_dir: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = data_dir.create_topic("there", 1)
+    is_making, is_to_go_on = threading.Event(), threading.Event()
+    open_log = data_dir._open_log
+
+    def slow(*arguments: Any, **named: Any) -> PartitionLog:
+        is_making.set()
+        assert is_to_go_on.wait(30)
+        return open_log(*arguments, **named)
+
+    monkeypatch.setattr(data_dir, "_open_log", slow)
+    with ThreadPoolExecutor() as threads:
+        made = threads.submit(data_dir.create_topic, "new", 2)
+        assert is_making.wait(30)
+        seen = threads.submit(data_dir.topics)
+        unknown = [threads.submit(data_dir.log, name) for name in ("new", "unknown")]
+        beyond = threads.submit(data_dir.log, "there", 1)
+        try:
+            assert seen.result(10) == [there]
+            assert all(isinstance(each.exception(10), UnknownTopic) for each in unknown)
+            assert isinstance(beyond.exception(10), UnknownPartition)
+        finally:
+            is_to_go_on.set()
+        assert data_dir.topic_of_id(made.result(30).topic_id).name == "new"
+
+
+def test_a_topic_is_found_by_its_id_until_it_is_deleted(data_dir: DataDir) -> None:
+    first = data_dir.create_topic("t", 1)
+    assert data_dir.topic_of_id(first.topic_id) == first
+    altered = data_dir.alter_topic("t", {"retention.ms": "1000"}, 2)
+    assert data_dir.topic_of_id(first.topic_id) == altered
+    data_dir.delete_topic("t")
+    second = data_dir.create_topic("t", 1)
+    assert data_dir.topic_of_id(second.topic_id) == second
+    with pytest.raises(UnknownTopic):
+        data_dir.topic_of_id(first.topic_id)
