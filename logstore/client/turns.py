@@ -1,20 +1,44 @@
-"""One thread at a time, told to whoever comes second: what stands around each public method of a consumer.
+"""How threads of clients wait for each other: until somebody says so, and one at a time.
 
-Not a lock that is waited for, and none that Ctrl-C could leave held: a turn is an entry of a dict, made and deleted by
-single instructions of the interpreter, between which no signal handler runs.
+A turn is what stands around each public method of a consumer: whoever comes second is told so. It is no lock that is
+waited for, and none that Ctrl-C could leave held, but an entry of a dict, made and deleted by single instructions of
+the interpreter, between which no signal handler runs.
 """
 
 import functools
 import os
 from collections.abc import Callable
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from logstore.client.embedded.consumer.bell import Bell
 from logstore.errors import Closed, ConcurrentUse, ForkedProcess, LogstoreError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+_LONG_S = 1e6  # more than a lock's time-out may be is for ever
+
+
+class AutoResetEvent:
+    """One thread waits, any may set it: an appending one, a signal handler. Set before the wait, it ends that wait at
+    once; several times are one. Takes no lock that a thread could be interrupted with."""
+
+    def __init__(self) -> None:
+        self._is_unset = Lock()
+        self._is_unset.acquire()
+
+    def set(self) -> None:
+        try:
+            self._is_unset.release()
+        except RuntimeError:  # it is set
+            pass
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Whether it was set within ``timeout_s`` seconds, and is not any more; None waits for ever."""
+        if timeout_s is None:
+            return self._is_unset.acquire()
+        return self._is_unset.acquire(timeout=min(max(timeout_s, 0.0), _LONG_S))
 
 
 class TakesTurns:
@@ -24,7 +48,7 @@ class TakesTurns:
     def __init__(self, what: str) -> None:
         self._what = what
         self._turn: dict[str, int] = {}  # "thread": whose turn it is
-        self._turn_is_over = Bell()
+        self._turn_is_over = AutoResetEvent()
         self._process_id = os.getpid()
         self._is_closing = False
         self._closed: LogstoreError | None = None
@@ -69,7 +93,7 @@ def in_turn(
             if "thread" in turn and turn["thread"] == me:
                 del turn["thread"]
             if self._is_closing:
-                self._turn_is_over.ring()
+                self._turn_is_over.set()
 
     return guarded  # type: ignore[return-value]  # of whatever class takes turns
 
@@ -95,6 +119,6 @@ def last_turn(method: Callable[[Any], None]) -> Callable[[Any], None]:
         finally:
             if "thread" in turn and turn["thread"] == me:
                 del turn["thread"]
-            self._turn_is_over.ring()
+            self._turn_is_over.set()
 
     return guarded

@@ -134,7 +134,7 @@ class AsyncConsumer:
         rung = self._rung
         if rung is None or rung.done() or rung.get_loop() is not loop:
             rung = self._rung = loop.create_future()
-        self._bell.call_when_rung(partial(_wake, loop, rung))
+        self._bell.call_when_set(partial(_wake, loop, rung))
         if not self._bell.wait(0):
             await asyncio.wait([rung], timeout=min(max(0.0, until_s - time.monotonic()), _LONG_S))
             self._bell.wait(0)

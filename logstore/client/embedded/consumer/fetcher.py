@@ -226,4 +226,4 @@ def _apply(what: str, deserializer: Deserializer | None, row: ConsumerRecord, fi
 def _wake(feed: Feed, woken: deque[Feed], bell: Bell) -> None:
     """In the thread that appends. It holds on to no consumer: one that nobody has any more must be let go."""
     woken.append(feed)
-    bell.ring()
+    bell.set()

@@ -13,8 +13,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
-from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.consumer.errand import Errand, is_interruptible
+from logstore.client.turns import AutoResetEvent
 
 # A rebalance takes each member's time. So the more members there are, the longer others that come have, to be part of
 # the same one; seconds, a member and at most.
@@ -40,7 +40,7 @@ class Heartbeats:
         self._name = name
         self._process_id = os.getpid()
         self._lock = threading.Lock()
-        self._bell = Bell()
+        self._wake = AutoResetEvent()
         self._members: list[weakref.ref[Beating]] = []
         self._errands: deque[Errand] = deque()
         self._thread: threading.Thread | None = None
@@ -52,7 +52,7 @@ class Heartbeats:
                 return
             self._members.append(weakref.ref(member, self._gone))
             self._start()
-        self._bell.ring()
+        self._wake.set()
 
     def _start(self) -> None:
         """Under the lock."""
@@ -76,16 +76,16 @@ class Heartbeats:
         if is_run_here:
             errand.run()
         else:
-            self._bell.ring()
+            self._wake.set()
         return errand
 
     def discard(self, member: Beating) -> None:
         with self._lock:
             self._members = [known for known in self._members if known() is not member]
-        self._bell.ring()
+        self._wake.set()
 
     def _gone(self, _: object) -> None:
-        self._bell.ring()  # no lock here: any thread may be in the middle of anything
+        self._wake.set()  # no lock here: any thread may be in the middle of anything
 
     def notify_others(self, member: Beating) -> None:
         """Have the other members of its group heard of soon: it has begun a rebalance."""
@@ -95,7 +95,7 @@ class Heartbeats:
         for other in others:
             other.due_s = min(other.due_s, due_s)
         if others:
-            self._bell.ring()
+            self._wake.set()
 
     def _of_group(self, group: str) -> list[Beating]:
         with self._lock:
@@ -109,13 +109,13 @@ class Heartbeats:
         with self._lock:
             self._is_closed = True
             thread = self._thread
-        self._bell.ring()
+        self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
         while (wait_s := self._beat_due()) is not None:
-            self._bell.wait(wait_s)
+            self._wake.wait(wait_s)
 
     def _run_errands(self) -> None:
         while self._errands:

@@ -67,7 +67,7 @@ class Positions(TakesTurns, Consumer):
     def resume(self, partitions: Partitions = ()) -> None:
         for feed in self._feeds(partitions, "resume"):
             self._fetcher.pause(feed, False)
-        self._bell.ring()
+        self._bell.set()
 
     @in_turn
     def paused(self) -> frozenset[TopicPartition]:

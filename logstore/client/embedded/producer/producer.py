@@ -30,7 +30,6 @@ from typing import Any
 
 from logstore.client.arguments import as_bytes, as_headers, as_timeout, as_timestamp, serialized
 from logstore.client.delivery import Delivery
-from logstore.client.embedded.consumer.bell import Bell
 from logstore.client.embedded.producer.accumulator import (
     Accumulator,
     Batch,
@@ -43,6 +42,7 @@ from logstore.client.embedded.producer.room import Room, Waiter
 from logstore.client.embedded.producer.route import PLAIN_OVERHEAD, PLAIN_SIZE_MAX, Route, check_size, record_size
 from logstore.client.embedded.producer.storing import Storing
 from logstore.client.producer import Producer, Receipt, Serializer
+from logstore.client.turns import AutoResetEvent
 from logstore.config import ProducerConfig
 from logstore.errors import (
     BufferFull,
@@ -92,7 +92,7 @@ class EmbeddedProducer(Producer):
         self._is_acknowledged = self.config.acks != "0"
         self._routes: dict[str, Route] = {}
         self._thread: threading.Thread | None = None
-        self._bell = Bell()  # wakes the sending thread
+        self._wake = AutoResetEvent()  # wakes the sending thread
         self._lock = Lock()  # of all that follows
         self._batches = Accumulator(self.config.linger_ms)
         self._room = Room(self.config.buffer_memory)
@@ -241,7 +241,7 @@ class EmbeddedProducer(Producer):
 
     def _wake_sender(self) -> None:
         self._is_asleep = False
-        self._bell.ring()
+        self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -253,7 +253,7 @@ class EmbeddedProducer(Producer):
                 elif is_last:
                     return
                 else:
-                    self._bell.wait(timeout_s)
+                    self._wake.wait(timeout_s)
         except BaseException as error:  # a mistake of ours must not leave anybody waiting
             logger.exception("%s has failed", self._name)
             with self._lock:
