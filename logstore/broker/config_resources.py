@@ -31,7 +31,7 @@ def scope_of(broker: Broker, name: str) -> Scope:
         return Scope.ALL_BROKERS
     if not name.isascii() or not name.isdigit():
         raise Refused(ErrorCode.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name[:100]}")
-    if int(name) != broker.node_id:
+    if name != str(broker.node_id):
         message = f"Unexpected broker id, expected {broker.node_id} or empty string, but received {name[:100]}"
         raise Refused(ErrorCode.INVALID_REQUEST, message)
     return Scope.BROKER

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from logstore.broker.broker import Broker
-from logstore.broker.refusal import Refused
+from logstore.broker.refusal import Refusal, Refused
 from logstore.config import TopicConfig
 from logstore.errors import InvalidSetting
 from logstore.groups.offsets_log import OFFSETS_TOPIC, OFFSETS_TOPIC_SETTINGS
@@ -11,6 +11,7 @@ from logstore.settings import Settings
 from logstore.wire.error_codes import ErrorCode
 
 USE_DEFAULT = -1  # for counts of partitions and replicas
+PARTITIONS_PER_REQUEST_MAX = 10_000  # Kafka's: a request must not keep a broker busy for long
 
 
 def check_no_collision(name: str, existing: Iterable[str]) -> None:
@@ -41,6 +42,13 @@ def partition_count(count: int) -> int | None:
         message = "Number of partitions was set to an invalid non-positive value."
         raise Refused(ErrorCode.INVALID_PARTITIONS, message)
     return None if count == USE_DEFAULT else count
+
+
+def too_many(partitions: int) -> Refusal | None:
+    """Why nothing of a request is done that would make so many partitions, if they are too many."""
+    if partitions <= PARTITIONS_PER_REQUEST_MAX:
+        return None
+    return Refusal(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
 
 
 def check_replicas(broker: Broker, broker_ids: Sequence[int]) -> None:

@@ -30,7 +30,7 @@ def handle(
     operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
     names = {topic.topic_id: topic.name for topic in broker.store.topics()}
     return ConsumerGroupDescribeResponse(
-        groups=[_describe(broker, group, operations, names) for group in request.group_ids]
+        groups=[_describe(broker, group, operations, names) for group in dict.fromkeys(request.group_ids)]
     )
 
 

@@ -12,6 +12,7 @@ from logstore.broker.topic_arguments import (
     check_replicas,
     check_replication_factor,
     partition_count,
+    too_many,
     topic_settings,
     with_own_defaults,
 )
@@ -36,6 +37,10 @@ async def handle(broker: Broker, request: CreateTopicsRequest, context: RequestC
 def _create_all(broker: Broker, request: CreateTopicsRequest) -> list[CreatableTopicResult]:
     duplicates = repeated(topic.name for topic in request.topics)
     asked = {topic.name: topic for topic in request.topics}
+    default_count = broker.store.settings.config.num_partitions
+    counts = [len(topic.assignments) or max(topic.num_partitions, 0) or default_count for topic in asked.values()]
+    if refusal := too_many(sum(counts)):
+        return [_result(broker, name, refusal) for name in asked]
     results = []
     for name, topic in asked.items():
         if name in duplicates:

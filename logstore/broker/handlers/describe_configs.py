@@ -19,7 +19,8 @@ from logstore.wire.messages.describe_configs import (
 
 
 def handle(broker: Broker, request: DescribeConfigsRequest, context: RequestContext) -> DescribeConfigsResponse:
-    return DescribeConfigsResponse(results=[_result(broker, request, resource) for resource in request.resources])
+    resources = {(resource.resource_type, resource.resource_name): resource for resource in request.resources}
+    return DescribeConfigsResponse(results=[_result(broker, request, resource) for resource in resources.values()])
 
 
 def _result(

@@ -20,7 +20,9 @@ _OPERATIONS_NOT_ASKED = -(1 << 31)
 
 def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
     operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
-    return DescribeGroupsResponse(groups=[_describe(broker, group, operations) for group in request.groups])
+    return DescribeGroupsResponse(
+        groups=[_describe(broker, group, operations) for group in dict.fromkeys(request.groups)]
+    )
 
 
 def _describe(broker: Broker, group: str, operations: int) -> DescribedGroup:

@@ -23,11 +23,12 @@ async def handle(
 
 
 def _described(broker: Broker, request: DescribeProducersRequest) -> list[TopicResponse]:
+    wanted: dict[str, dict[int, None]] = {}
+    for topic in request.topics:
+        wanted.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
     return [
-        TopicResponse(
-            name=topic.name, partitions=[_partition(broker, topic.name, number) for number in topic.partition_indexes]
-        )
-        for topic in request.topics
+        TopicResponse(name=topic, partitions=[_partition(broker, topic, number) for number in numbers])
+        for topic, numbers in wanted.items()
     ]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.leader_epochs import check_leader_epoch
+from logstore.broker.refusal import repeated
 from logstore.errors import LogstoreError
 from logstore.storage.partition import PartitionLog
-from logstore.wire.error_codes import error_code
+from logstore.wire.error_codes import ErrorCode, error_code
 from logstore.wire.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,
@@ -43,8 +44,17 @@ def _is_search(timestamp: int) -> bool:
 
 def _answer(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
     find = partial(_find, broker, reads_committed=request.isolation_level == _READ_COMMITTED)
+    twice = repeated((topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions)
     topics = [
-        ListOffsetsTopicResponse(name=topic.name, partitions=[find(topic.name, asked) for asked in topic.partitions])
+        ListOffsetsTopicResponse(
+            name=topic.name,
+            partitions=[
+                _refused(asked, ErrorCode.INVALID_REQUEST)
+                if (topic.name, asked.partition_index) in twice
+                else find(topic.name, asked)
+                for asked in topic.partitions
+            ],
+        )
         for topic in request.topics
     ]
     return ListOffsetsResponse(topics=topics)
@@ -57,16 +67,20 @@ def _find(
         log = broker.store.log(topic, asked.partition_index)
         refusal = check_leader_epoch(log, asked.current_leader_epoch)
         if refusal:
-            return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=refusal)
+            return _refused(asked, refusal)
         timestamp, offset = _offset_of(log, asked.timestamp, reads_committed)
     except LogstoreError as error:
-        return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error_code(error))
+        return _refused(asked, error_code(error))
     return ListOffsetsPartitionResponse(
         partition_index=asked.partition_index,
         timestamp=timestamp,
         offset=offset,
         leader_epoch=_NONE if offset < 0 else _epoch_of(log, offset),
     )
+
+
+def _refused(asked: ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartitionResponse:
+    return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=code)
 
 
 def _offset_of(log: PartitionLog, timestamp: int, reads_committed: bool) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """The broker, and the topics that a client asks for: their ids, partitions, and this broker as the leader of them all.
 
-A topic that is asked for and is not there is made, if the settings and the client want that.
+A topic that is asked for and is not there is made, if the settings and the client want that: some for one request. It
+is answered when they are there, and who asked for more is told UNKNOWN_TOPIC_OR_PARTITION of the rest, and asks again.
+(Kafka answers so at once, of all of them, and makes thousands.)
 """
 
 from collections.abc import Coroutine, Sequence
@@ -28,15 +30,17 @@ from logstore.wire.messages.metadata import (
 _FIRST_WITH_NULL = 1  # before it, no topic at all stands for all of them
 _FIRST_WITHOUT_NAME = 12  # where a topic's name may be null
 _NOT_ASKED = -(2**31)
+_CREATED_MAX = 100  # topics of one request: a few bytes must not cost thousands of directories
 
 
 def handle(
     broker: Broker, request: MetadataRequest, context: RequestContext
 ) -> MetadataResponse | Coroutine[Any, Any, MetadataResponse]:
-    asked = request.topics
-    if asked is None or (not asked and context.api_version < _FIRST_WITH_NULL):
+    if request.topics is None or (not request.topics and context.api_version < _FIRST_WITH_NULL):
         found = [_found(broker, request, topic) for topic in broker.store.topics()]
         return _response(broker, request, found)
+    # What is asked for twice is answered once: the answer may be large.
+    asked = list({(topic.name, topic.topic_id): topic for topic in request.topics}.values())
     answers = [_look_up(broker, request, topic, context.api_version) for topic in asked]
     may_create = request.allow_auto_topic_creation and broker.config.auto_create_topics_enable
     if may_create and any(answer is None for answer in answers):
@@ -71,9 +75,9 @@ async def _create_missing(
     asked: Sequence[MetadataRequestTopic],
     answers: list[MetadataResponseTopic | None],
 ) -> MetadataResponse:
-    for number, topic in enumerate(asked):
-        if answers[number] is None:
-            answers[number] = await _create(broker, request, topic)
+    missing = [number for number, answer in enumerate(answers) if answer is None]
+    for number in missing[:_CREATED_MAX]:
+        answers[number] = await _create(broker, request, asked[number])
     return _response(broker, request, _without_missing(asked, answers))
 
 

@@ -42,7 +42,8 @@ class _Fetched(NamedTuple):
 
 def handle(broker: Broker, request: OffsetFetchRequest, context: RequestContext) -> OffsetFetchResponse:
     if context.api_version >= _FIRST_BATCHED_VERSION:
-        return OffsetFetchResponse(groups=[_group(broker, asked) for asked in request.groups])
+        groups = {asked.group_id: asked for asked in request.groups}.values()
+        return OffsetFetchResponse(groups=[_group(broker, asked) for asked in groups])
     fetched = _fetch(broker, request.group_id, request.topics)
     if fetched.code and context.api_version < _FIRST_VERSION_WITH_ERROR_CODE:
         return _all_refused(request, fetched.code)
@@ -95,7 +96,7 @@ def _fetch(
     wanted = (
         None
         if asked is None
-        else [TopicPartition(topic.name, number) for topic in asked for number in topic.partition_indexes]
+        else dict.fromkeys(TopicPartition(topic.name, number) for topic in asked for number in topic.partition_indexes)
     )
     try:
         committed = broker.groups.committed(group, wanted, member_id=member_id, epoch=epoch)
