@@ -200,6 +200,7 @@ class GroupCoordinator(ConsumerCoordinator):
             self._tick_consumer_group(entry, entry.group)
         else:
             self._table.settle(entry, entry.group.tick(self._clock_ms()))
+            self._deadlines.set(entry.group.group_id, entry.group.next_deadline_ms)
 
     def expire_offsets(self) -> None:
         """Take away the offsets that have expired, and the groups that have no member and no offset left."""

@@ -129,6 +129,7 @@ class Group(Lifecycle):
             member_id = self._new_member_id(request.instance_id or request.client_id)
             if request.requires_known_member_id and request.instance_id is None:
                 self._pending[member_id] = now_ms + request.session_timeout_ms
+                self._is_due(self._pending[member_id])
                 raise MemberIdRequired(self.group_id, member_id)
             self._add(member_id, request, reply, now_ms)
 
@@ -137,11 +138,11 @@ class Group(Lifecycle):
             self._add(request.member_id, request, reply, now_ms)
             return
         member = self._checked_member(request.member_id, request.instance_id)
-        member.seen(now_ms)
+        self._seen(member, now_ms)
         is_leader_of_stable = self.state is STABLE and member.member_id == self.members.leader
         if self.state is PREPARING or is_leader_of_stable or member.protocols != request.protocols:
             # A leader may have seen what no member's subscription shows, such as new partitions.
-            member.update(request)
+            self.members.update(member, request)
             self._let_join(member, reply)
             self._rebalance(now_ms)
         else:  # it may have missed the reply
@@ -152,7 +153,7 @@ class Group(Lifecycle):
             self.protocol_type = request.protocol_type
         self._grew = self._initial_end_ms is not None
         member = Member.joining(member_id, request)
-        member.seen(now_ms)
+        self._seen(member, now_ms)
         member.join_reply = reply
         self.members.add(member)
         self._rebalance(now_ms)
@@ -163,7 +164,7 @@ class Group(Lifecycle):
         new = old.succeeded_by(self._new_member_id(request.instance_id), request)
         self._answer_waiting(old, FencedInstance(self.group_id, request.instance_id, old.member_id))
         self.members.put_in_place_of(old, new)
-        new.update(request)
+        self.members.update(new, request)
         self._let_join(new, reply)
         if self.state is STABLE and self.members.vote() == self.protocol and self._same_topics(old, new):
             self._store(partial(self._replacement_stored, old, new, request.knows_skip_assignment))
@@ -173,11 +174,10 @@ class Group(Lifecycle):
     def _replacement_stored(
         self, old: Member, new: Member, knows_skip_assignment: bool, error: LogstoreError | None, now_ms: int
     ) -> None:
-        reply = new.join_reply
-        if reply is None or self.state is not STABLE:
+        reply = self.members.let_go(new) if self.state is STABLE else None
+        if reply is None:
             return  # it was answered, or waits for the rebalance that has begun since
-        new.join_reply = None
-        new.seen(now_ms)
+        self._seen(new, now_ms)
         if error is None:
             told = self._join_reply(new)
             if new.member_id == self.members.leader:
@@ -187,12 +187,12 @@ class Group(Lifecycle):
         else:
             self._replies.append((reply, error))
             self.members.put_in_place_of(new, old)
-            old.seen(now_ms)
+            self._seen(old, now_ms)
 
     def _let_join(self, member: Member, reply: JoinCallback) -> None:
         if member.join_reply is not None:  # it sent another join: nobody waits for the first one's answer
             self._replies.append((member.join_reply, RebalanceInProgress(self.group_id)))
-        member.join_reply = reply
+        self.members.let_wait(member, reply)
 
     # ----------------------------------------------------------------------------------------------------------- sync
 
@@ -213,7 +213,7 @@ class Group(Lifecycle):
                 raise InconsistentProtocol(self.group_id, given)
         if self.state is PREPARING:
             raise RebalanceInProgress(self.group_id)
-        member.seen(now_ms)
+        self._seen(member, now_ms)
         member.must_sync = False
         if not any(other.must_sync for other in self.members):
             self._sync_end_ms = None
@@ -242,7 +242,7 @@ class Group(Lifecycle):
             if member.sync_reply is not None:
                 self._replies.append((member.sync_reply, self._sync_reply(member)))
                 member.sync_reply = None
-                member.seen(now_ms)
+                self._seen(member, now_ms)
 
     def _sync_reply(self, member: Member) -> SyncReply:
         return SyncReply(self.protocol_type or "", self.protocol or "", member.assignment)

@@ -206,12 +206,12 @@ class GroupTable:
             entry.to_store.popleft()
             assert isinstance(entry.group, Group)  # nothing else has anything to store by itself
             self._take(entry, entry.group.stored(error, self._clock_ms()))
-        self._deadlines.set(entry.group.group_id, entry.group.next_deadline_ms)
 
     def _take(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.to_store is not None:
             entry.to_store.append(outcome.to_store)
         entry.replies.extend(outcome.replies)
+        self._deadlines.set(entry.group.group_id, outcome.due_ms)
 
     def _store(self, entry: Entry, value: GroupMetadataValue) -> LogstoreError | None:
         group_id = entry.group.group_id

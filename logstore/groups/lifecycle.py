@@ -41,10 +41,12 @@ TRANSITIONS: Mapping[GroupState, frozenset[GroupState]] = {
 
 class Outcome(NamedTuple):
     """``replies``: (callback, its argument), to be called in order once ``to_store``, if any, is stored. The metadata's
-    timestamp is left unknown (-1): whoever stores it has a clock for that."""
+    timestamp is left unknown (-1): whoever stores it has a clock for that. ``due_ms``: a time at which ``tick`` may now
+    have something to do, unless it had before that anyway."""
 
     replies: list[tuple[Callable[[Any], None], Any]]
     to_store: GroupMetadataValue | None = None
+    due_ms: int | None = None
 
 
 class Lifecycle:
@@ -69,6 +71,7 @@ class Lifecycle:
         self._storing: deque[Callable[[LogstoreError | None, int], None]] = deque()  # what ``stored`` goes on with
         self._replies: list[tuple[Callable[[Any], None], Any]] = []  # of the call under way
         self._to_store: GroupMetadataValue | None = None
+        self._due_ms: int | None = None
 
     # ------------------------------------------------------------------------------------------------------ rebalance
 
@@ -93,7 +96,7 @@ class Lifecycle:
             if member.sync_reply is not None:
                 self._replies.append((member.sync_reply, error or RebalanceInProgress(self.group_id)))
                 member.sync_reply = None
-                member.seen(now_ms)
+                self._seen(member, now_ms)
         self._sync_end_ms = None
         is_initial = self.state is EMPTY
         self._become(PREPARING)
@@ -142,12 +145,12 @@ class Lifecycle:
             self._topics = self._read_topics()
             self._sync_end_ms = now_ms + self.members.rebalance_timeout_ms
             for member in self.members:
-                if member.join_reply is not None:
-                    self._replies.append((member.join_reply, self._join_reply(member)))
-                    member.join_reply = None
+                reply = self.members.let_go(member)
+                if reply is not None:
+                    self._replies.append((reply, self._join_reply(member)))
                     member.is_new = False
                     member.must_sync = True
-                    member.seen(now_ms)
+                    self._seen(member, now_ms)
 
     def _join_reply(self, member: Member) -> JoinReply:
         leader = self.members.leader or ""
@@ -167,7 +170,7 @@ class Lifecycle:
 
     @property
     def next_deadline_ms(self) -> int | None:
-        """When ``tick`` has something to do; None: not until another call."""
+        """When ``tick`` has something to do; None: not until another call. It looks at all members."""
         ends = [*(member.deadline_ms for member in self.members), *self._pending.values()]
         return min((end for end in (*ends, self._join_end_ms, self._sync_end_ms) if end is not None), default=None)
 
@@ -239,12 +242,20 @@ class Lifecycle:
         self.members.remove(member)
 
     def _answer_waiting(self, member: Member, error: LogstoreError) -> None:
-        for reply in (member.join_reply, member.sync_reply):
+        for reply in (self.members.let_go(member), member.sync_reply):
             if reply is not None:
                 self._replies.append((reply, error))
-        member.join_reply = member.sync_reply = None
+        member.sync_reply = None
+
+    def _seen(self, member: Member, now_ms: int) -> None:
+        member.seen(now_ms)
+        self._is_due(member.session_end_ms)
 
     # ----------------------------------------------------------------------------------------------- what comes of it
+
+    def _is_due(self, end_ms: int) -> None:
+        if self._due_ms is None or end_ms < self._due_ms:
+            self._due_ms = end_ms
 
     def _store(
         self, go_on: Callable[[LogstoreError | None, int], None], assignments: Mapping[str, bytes] | None = None
@@ -263,6 +274,9 @@ class Lifecycle:
         self._storing.append(go_on)
 
     def _outcome(self) -> Outcome:
-        outcome = Outcome(self._replies, self._to_store)
-        self._replies, self._to_store = [], None
+        for end_ms in (self._join_end_ms, self._sync_end_ms):
+            if end_ms is not None:
+                self._is_due(end_ms)
+        outcome = Outcome(self._replies, self._to_store, self._due_ms)
+        self._replies, self._to_store, self._due_ms = [], None, None
         return outcome

@@ -87,6 +87,10 @@ class Member:
         self.session_end_ms = now_ms + (NEW_MEMBER_JOIN_TIMEOUT_MS if self.is_new else self.session_timeout_ms)
 
     @property
+    def protocol_names(self) -> frozenset[str]:
+        return frozenset([name for name, _ in self.protocols])
+
+    @property
     def is_static(self) -> bool:
         return self.instance_id is not None
 
@@ -139,6 +143,8 @@ class Roster:
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
         self._member_ids: dict[str, str] = {}  # by instance id
+        self._supporters: Counter[str] = Counter()  # how many members support a protocol
+        self.joining_count = 0
         self.leader: str | None = None
 
     def __len__(self) -> int:
@@ -159,6 +165,8 @@ class Roster:
     def add(self, member: Member) -> None:
         """The first to come leads."""
         self._members[member.member_id] = member
+        self._supporters.update(member.protocol_names)
+        self.joining_count += member.is_joining
         if member.instance_id is not None:
             self._member_ids[member.instance_id] = member.member_id
         if self.leader is None:
@@ -167,6 +175,8 @@ class Roster:
     def remove(self, member: Member) -> None:
         """If it led, the one that came first of the others leads."""
         del self._members[member.member_id]
+        self._supporters.subtract(member.protocol_names)
+        self.joining_count -= member.is_joining
         if member.instance_id is not None:
             self._member_ids.pop(member.instance_id, None)
         if self.leader == member.member_id:
@@ -189,9 +199,22 @@ class Roster:
             self.leader = joining
         return True
 
-    @property
-    def joining_count(self) -> int:
-        return sum(member.is_joining for member in self._members.values())
+    def update(self, member: Member, request: JoinRequest) -> None:
+        """It joins again, and may support other protocols."""
+        self._supporters.subtract(member.protocol_names)
+        member.update(request)
+        self._supporters.update(member.protocol_names)
+
+    def let_wait(self, member: Member, reply: JoinCallback) -> None:
+        """Until its join is answered."""
+        self.joining_count += not member.is_joining
+        member.join_reply = reply
+
+    def let_go(self, member: Member) -> JoinCallback | None:
+        """What its join is to be answered by, which is done by the caller; None where it waits for nothing."""
+        reply, member.join_reply = member.join_reply, None
+        self.joining_count -= reply is not None
+        return reply
 
     @property
     def rebalance_timeout_ms(self) -> int:
@@ -199,9 +222,12 @@ class Roster:
         return max((member.rebalance_timeout_ms for member in self._members.values()), default=0) or 1
 
     def common_protocols(self, but: Member | None = None) -> set[str] | None:
-        """The protocols that all members support, ``but`` not asked; None: there is nobody to ask."""
-        supported = [{name for name, _ in member.protocols} for member in self._members.values() if member is not but]
-        return set.intersection(*supported) if supported else None
+        """The protocols that all members support, ``but``, one of them, not asked; None: there is nobody to ask."""
+        own = frozenset() if but is None else but.protocol_names
+        others_count = len(self._members) - (but is not None)
+        if not others_count:
+            return None
+        return {name for name, count in self._supporters.items() if count - (name in own) == others_count}
 
     def vote(self) -> str:
         """The protocol, of those that all support, that is most members' best; of equals, the earliest member's."""

@@ -64,9 +64,11 @@ class GroupDriver:
         self.holds_stores = False
         self.store_error: LogstoreError | None = None
         self._held: deque[Outcome] = deque()
+        self.scheduled_ms: int | None = None  # when a coordinator would tick at the latest
         self._id_count = 0
         arguments = ("g", self.config, self._new_id)
         self.group = Group(*arguments) if loaded is None else Group.loaded(*arguments, loaded, self.now_ms)
+        self._schedule(self.group.next_deadline_ms)
 
     def _new_id(self, prefix: str) -> str:
         self._id_count += 1
@@ -147,7 +149,9 @@ class GroupDriver:
             self.pass_ms(5_000)
 
     def tick(self) -> None:
+        self.scheduled_ms = None
         self._settle(self.group.tick(self.now_ms))
+        self._schedule(self.group.next_deadline_ms)
         assert (deadline_ms := self.group.next_deadline_ms) is None or deadline_ms > self.now_ms
 
     # ----------------------------------------------------------------------------------------------------- what comes
@@ -174,6 +178,9 @@ class GroupDriver:
         held = [reply for outcome in self._held for reply, _ in outcome.replies]
         assert {id(ask) for ask in self.asks if not ask.answers} == {id(reply) for reply in (*replies, *held)}
         assert len({id(reply) for reply in replies}) == len(replies)
+        assert group.members.joining_count == sum(member.is_joining for member in group.members)
+        deadline_ms = group.next_deadline_ms
+        assert deadline_ms is None or self._held or (self.scheduled_ms or deadline_ms + 1) <= deadline_ms
         assert (group.members.leader in group.members) if len(group.members) else group.members.leader is None
         if group.state is GroupState.PREPARING_REBALANCE:
             assert group._join_end_ms is not None
@@ -226,6 +233,10 @@ class GroupDriver:
         self.log.append((who, type(error)))
         return error
 
+    def _schedule(self, time_ms: int | None) -> None:
+        if time_ms is not None:
+            self.scheduled_ms = min(time_ms, self.scheduled_ms or time_ms)
+
     def _settle(self, outcome: Outcome) -> None:
         if outcome.to_store is None:
             self._give(outcome)
@@ -241,6 +252,7 @@ class GroupDriver:
 
     def _give(self, *outcomes: Outcome) -> None:
         for outcome in outcomes:
+            self._schedule(outcome.due_ms)
             for reply, answer in outcome.replies:
                 reply(answer)
         assert all(outcome.to_store is None for outcome in outcomes[1:])
