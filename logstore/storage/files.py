@@ -357,10 +357,10 @@ def exists(path: Path) -> bool:
     return False
 
 
-def is_dir(path: Path) -> bool:
-    """Whether there is a directory, links followed. Raises StorageFailure where it is not told."""
+def is_dir(path: Path, *, follow_links: bool = True) -> bool:
+    """Whether there is a directory. Raises StorageFailure where it is not told."""
     with _named(path, "open"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        return stat.S_ISDIR(os.stat(path, follow_symlinks=follow_links).st_mode)
     return False
 
 

@@ -136,11 +136,11 @@ class Topics:
             return []
         files.sync_dir(going_path.parent)  # were the topic back after a crash, it would be without its records
         renamed = []
-        for directory in files.dir_names(self._data_dir):
-            partition = _own_partition(directory)
-            if partition is not None and partition[0] == name and partition[1] < topic.partitions:
-                renamed.append(self._data_dir / filename.deleted_dir(*partition, uuid4().hex))
-                files.rename(self._data_dir / directory, renamed[-1])
+        for partition in range(topic.partitions):  # not by a look at all directories: there may be thousands
+            directory = self._data_dir / filename.partition_dir(name, partition)
+            if files.is_dir(directory, follow_links=False):
+                renamed.append(self._data_dir / filename.deleted_dir(name, partition, uuid4().hex))
+                files.rename(directory, renamed[-1])
         files.sync_dir(self._data_dir)
         self._remove_topic_dir(going_path)
         return renamed
