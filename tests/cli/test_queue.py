@@ -63,9 +63,9 @@ def test_counts_can_be_seen_beside_a_live_owner(tmp_path: Path) -> None:
         jobs.get()
         jobs.get().nack(delay=1000)
         [row] = rows(run("queue", "stats", "jobs", "--json", "--data", tmp_path).stdout)
-        counts = {name: row[name] for name in ("ready", "delayed", "in_flight", "dead", "low_water")}
+        counts = {name: row[name] for name in ("ready", "delayed", "in_flight", "dead", "low_water_offset")}
         # What nobody has looked at is not known to be delayed.
-        assert counts == {"ready": 2, "delayed": 1, "in_flight": 1, "dead": 0, "low_water": 1}
+        assert counts == {"ready": 2, "delayed": 1, "in_flight": 1, "dead": 0, "low_water_offset": 1}
         assert "jobs" in run("queue", "stats", "--data", tmp_path).stdout
 
 

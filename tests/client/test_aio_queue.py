@@ -42,7 +42,7 @@ def test_what_is_put_is_got_and_acked(tmp_path: Path) -> None:
         await queue.ack_many(await queue.get_many(5))
         await queue.join(timeout=1)
         assert queue.empty() and not queue.full() and not queue.qsize()
-        assert (await queue.stats()).low_water == 3
+        assert (await queue.stats()).low_water_offset == 3
 
     in_a_loop(tmp_path, body)
 
@@ -93,7 +93,7 @@ def test_a_job_as_a_context_is_acked_or_nacked(tmp_path: Path) -> None:
                 _ = 1 / 0
         async with await queue.get() as job:
             assert job.deliveries == 2
-        assert (await queue.stats()).low_water == 1
+        assert (await queue.stats()).low_water_offset == 1
 
     in_a_loop(tmp_path, body)
 

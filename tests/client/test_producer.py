@@ -474,7 +474,7 @@ def test_where_there_is_no_room_for_max_block_ms_nothing_is_taken_in(store: Stor
             producer.send("t", b"too much", block=False)
         gate.open()
         producer.flush(TIMEOUT_S)
-        assert producer._room.used == 0
+        assert producer._pool.used == 0
         producer.send("t", b"later").result(TIMEOUT_S)
     assert values(store) == [bytes(50)] * 3 + [b"later"]
 
@@ -495,7 +495,7 @@ def test_who_waits_for_room_is_served_in_turn(store: Store, gate: Gate) -> None:
             size = 150 if number < 4 else 1
             threads.append(threading.Thread(target=producer.send, args=("t", b"%d" % number * size)))
             threads[-1].start()
-            eventually(lambda count=number + 1: len(producer._room.waiting) == count)
+            eventually(lambda count=number + 1: len(producer._pool.waiting) == count)
         gate.open()
         for thread in threads:
             thread.join(TIMEOUT_S)
@@ -627,7 +627,7 @@ def test_who_waits_for_room_when_the_producer_is_closed_is_told(store: Store, ga
     threads = [threading.Thread(target=send) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(producer._room.waiting) == 3)
+    eventually(lambda: len(producer._pool.waiting) == 3)
     closer = threading.Thread(target=producer.close)
     closer.start()
     for thread in threads:

@@ -194,7 +194,7 @@ def test_acked_messages_give_their_disk_space_back(store: Store, jobs: Queue) ->
         jobs.put_many([bytes(1000)] * 50)
         jobs.ack_many(jobs.get_many(50))
     assert len(store.log("jobs").view.segments) <= 3
-    assert jobs.stats().log_start >= 1300
+    assert jobs.stats().log_start_offset >= 1300
     jobs.put(b"last")
     jobs.get().ack()
     jobs.purge()
@@ -345,7 +345,7 @@ def test_every_message_goes_to_one_of_many_workers(store: Store) -> None:
         for worker in workers:
             worker.result()
     assert sorted(found, key=int) == [b"%d" % number for number in range(count)]
-    assert queue.stats().low_water == count
+    assert queue.stats().low_water_offset == count
 
 
 def test_closing_ends_all_waits(jobs: Queue) -> None:

@@ -121,7 +121,7 @@ class ClientsModel(ClientsRules):
         letters = self.queue.dead_letters.peek(None) if self.queue.stats().dead else []
         seen = Seen(
             len(self.queue),
-            self.queue.stats().log_end,
+            self.queue.stats().log_end_offset,
             {message.offset: message.deliveries for message in self.queue.peek(None)},
             {letter.dead_letter.offset for letter in letters if letter.dead_letter},
         )

@@ -51,8 +51,8 @@ _UNSYNCED_COUNT_MAX = 20_000
 _BATCH_SIZE = 256 << 10
 _REQUEST_SIZE_MAX = 1_000_000_000
 _SETTLING_S = 1.0
-# It holds with one request at a time, while no record times out by itself, and once the broker knows the producer: of one
-# that it has never heard of it takes any sequence, also the one behind a batch that it has refused.
+# It holds with one request at a time, while no record times out by itself, and once the broker knows the producer: of
+# one that it has never heard of it takes any sequence, also the one behind a batch that it has refused.
 _GAPLESS: dict[str, Any] = {"enable.gapless.guarantee": True}
 # Settings that a directory's topics have and a cluster's do not.
 _OURS_ONLY = frozenset({"consumed.groups", "unconsumed.retention.ms"})

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.assigned import committed_offsets
 from logstore.client.kafka.errors import Facts
 from logstore.client.kafka.groups import as_place, check_committed
-from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.config import ConsumerConfig
 from logstore.errors import LogstoreError
@@ -37,9 +37,9 @@ class Commits:
         self._next_s = time.monotonic() + self._interval_s
 
     def consumed(self) -> dict[TopicPartition, OffsetAndMetadata]:
-        places = self._reading.places.items()
+        assigned = self._reading.assigned.items()
         return {
-            partition: OffsetAndMetadata(place.consumed) for partition, place in places if place.consumed is not None
+            partition: OffsetAndMetadata(state.consumed) for partition, state in assigned if state.consumed is not None
         }
 
     def wait_for(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -70,7 +70,7 @@ class Commits:
         False where it fails."""
         consumed = self.consumed() if self._is_automatic else {}
         try:
-            known = committed_places(self._admin, self._client, consumed) if consumed else {}
+            known = committed_offsets(self._admin, self._client, consumed) if consumed else {}
             offsets = {partition: place.offset for partition, place in known.items()}
             self.wait_for({p: moved for p, moved in consumed.items() if moved.offset != offsets.get(p)})
         except LogstoreError as error:

@@ -32,11 +32,11 @@ from logstore.client.arguments import (
 from logstore.client.consumer import Consumer, ConsumerRecord, Deserializer, Partitions, RebalanceListener
 from logstore.client.kafka.admin import PASSING, Admin
 from logstore.client.kafka.admin import logger as library_logger
+from logstore.client.kafka.assigned import committed_offsets
 from logstore.client.kafka.commits import Commits, note_commit
 from logstore.client.kafka.errors import refused_setting, translated
 from logstore.client.kafka.groups import as_committed
 from logstore.client.kafka.membership import Alone, Membership
-from logstore.client.kafka.places import committed_places
 from logstore.client.kafka.reading import Reading
 from logstore.client.kafka.settings import Properties, is_cooperative
 from logstore.client.turns import TakesTurns, in_turn, last_turn
@@ -92,7 +92,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         listener: RebalanceListener | None = None,
     ) -> None:
         names, compiled = as_subscription(topics, pattern)
-        if self._reading.places and not self._membership.is_member:
+        if self._reading.assigned and not self._membership.is_member:
             self._unsubscribe()
         self._membership.subscribe(names, compiled, listener)
         if self._group is None:
@@ -103,7 +103,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         wanted = self._existing(partitions)
         if self._membership.is_member:
             self._unsubscribe()
-        held = self._reading.places
+        held = self._reading.assigned
         self._reading.remove([partition for partition in held if partition not in wanted])
         self._reading.add([partition for partition in wanted if partition not in held])
         self._reading.must_assign = True
@@ -128,7 +128,7 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     @in_turn
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(self._reading.places)
+        return frozenset(self._reading.assigned)
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -240,23 +240,23 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     @in_turn
     def paused(self) -> frozenset[TopicPartition]:
-        return frozenset(partition for partition, place in self._reading.places.items() if place.is_paused)
+        return frozenset(partition for partition, state in self._reading.assigned.items() if state.is_paused)
 
     @in_turn
     def position(self, topic: str, partition: int) -> int:
-        assigned = self._assigned((topic, partition), "tell the position of")
-        self._reading.find_starts([assigned])
-        position = self._reading.places[assigned].next
+        key = self._assigned((topic, partition), "tell the position of")
+        self._reading.find_starts([key])
+        position = self._reading.assigned[key].next
         if position is None:
             raise NoCommittedOffset(topic, partition, self._group)
         return position
 
     @in_turn
     def lag(self) -> dict[TopicPartition, int]:
-        places = self._reading.places
-        self._reading.find_starts(places)
-        ends = self._ends(places)
-        known = {partition: place.next for partition, place in places.items() if place.next is not None}
+        assigned = self._reading.assigned
+        self._reading.find_starts(assigned)
+        ends = self._ends(assigned)
+        known = {partition: state.next for partition, state in assigned.items() if state.next is not None}
         return {partition: max(ends[partition] - position, 0) for partition, position in known.items()}
 
     @in_turn
@@ -283,13 +283,13 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     def _assigned(self, given: tuple[str, int], what: str) -> TopicPartition:
         partition = as_partition(given)
-        if partition not in self._reading.places:
+        if partition not in self._reading.assigned:
             raise NotAssigned(*partition, what)
         return partition
 
     def _chosen(self, partitions: Partitions, what: str) -> list[TopicPartition]:
         """Those given, or all."""
-        return [self._assigned(each, what) for each in as_partitions(partitions)] or list(self._reading.places)
+        return [self._assigned(each, what) for each in as_partitions(partitions)] or list(self._reading.assigned)
 
     # ----------------------------------------------------------------------------------------------------- committing
 
@@ -298,7 +298,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         wanted = as_partition((topic, partition))
         if self._group is None:
             raise _no_group()
-        found = committed_places(self._admin, self._client, [wanted]).get(wanted)
+        found = committed_offsets(self._admin, self._client, [wanted]).get(wanted)
         return None if found is None else as_committed(found)
 
     @in_turn
@@ -306,7 +306,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         if self._group is None:
             raise _no_group()
         if offsets is None:
-            self._reading.find_starts(self._reading.places)
+            self._reading.find_starts(self._reading.assigned)
             self._commits.wait_for(self._commits.consumed())
             self._reading.keep()
             return
@@ -340,8 +340,8 @@ class ClusterConsumer(TakesTurns, Consumer):
 
     def partitions_are(self, partitions: dict[TopicPartition, int | None]) -> None:
         """Without a group: read just these from now on, new ones from an offset, where one is given."""
-        self._reading.remove([partition for partition in self._reading.places if partition not in partitions])
-        new = [partition for partition in partitions if partition not in self._reading.places]
+        self._reading.remove([partition for partition in self._reading.assigned if partition not in partitions])
+        new = [partition for partition in partitions if partition not in self._reading.assigned]
         self._reading.add(new)
         starts = {partition: partitions[partition] for partition in new}
         self._reading.go_to({partition: start for partition, start in starts.items() if start is not None})

@@ -16,8 +16,8 @@ from confluent_kafka import TopicPartition as LibPartition
 
 from logstore.client.consumer import ConsumerRecord, Deserializer
 from logstore.client.kafka.admin import Admin
+from logstore.client.kafka.assigned import AssignedPartition, reset_offsets, starting_offsets
 from logstore.client.kafka.errors import translated
-from logstore.client.kafka.places import Place, reset_offsets, starting_offsets
 from logstore.config import ConsumerConfig
 from logstore.errors import NoCommittedOffset, SerializationFailed
 from logstore.format.filename import TopicPartition
@@ -36,7 +36,7 @@ class Reading:
     ) -> None:
         self._admin, self._client, self._group, self._config = admin, client, group, config
         self._deserializers = deserializers
-        self.places: dict[TopicPartition, Place] = {}
+        self.assigned: dict[TopicPartition, AssignedPartition] = {}
         self._unsettled: set[TopicPartition] = set()
         self._buffer: deque[Message] = deque()
         self._in_hand: TopicPartition | None = None  # of the record that an iteration gave last
@@ -55,12 +55,12 @@ class Reading:
 
     def add(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
-            self.places[partition] = Place()
+            self.assigned[partition] = AssignedPartition()
 
     def remove(self, partitions: Iterable[TopicPartition]) -> None:
         gone = set(partitions)
         for partition in gone:
-            self.places.pop(partition, None)
+            self.assigned.pop(partition, None)
             self._handed.pop(partition, None)
         self._unsettled -= gone
         self._unbuffer(gone)
@@ -68,12 +68,12 @@ class Reading:
             self._in_hand = None
 
     def clear(self) -> None:
-        self.remove(list(self.places))
+        self.remove(list(self.assigned))
 
     def find_starts(self, partitions: Iterable[TopicPartition]) -> None:
         """Look up where to begin, where that is not known."""
-        places = {partition: self.places[partition] for partition in partitions}
-        unknown = [partition for partition, place in places.items() if place.next is None and not place.has_no_start]
+        states = {partition: self.assigned[partition] for partition in partitions}
+        unknown = [partition for partition, state in states.items() if state.next is None and not state.has_no_start]
         for partition, offset in starting_offsets(
             self._admin, self._client, self._group, self._config, unknown
         ).items():
@@ -81,14 +81,14 @@ class Reading:
 
     def starts(self, partitions: Iterable[TopicPartition]) -> list[LibPartition]:
         """The partitions as librdkafka is given them."""
-        return [LibPartition(*partition, self.places[partition].next or 0) for partition in partitions]
+        return [LibPartition(*partition, self.assigned[partition].next or 0) for partition in partitions]
 
     def mark_assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """librdkafka was given them, with their starts."""
         for partition in partitions:
-            place = self.places[partition]
-            place.must_seek = place.is_stopped = False
-            if place.is_settled:
+            state = self.assigned[partition]
+            state.must_seek = state.is_stopped = False
+            if state.is_settled:
                 self._unsettled.discard(partition)
             else:
                 self._unsettled.add(partition)
@@ -101,7 +101,7 @@ class Reading:
         self._unbuffer(set(offsets))
 
     def _go_to(self, partition: TopicPartition, offset: int | None) -> None:
-        self.places[partition].go_to(offset)
+        self.assigned[partition].go_to(offset)
         self._unsettled.add(partition)
         self._handed.pop(partition, None)
 
@@ -109,7 +109,7 @@ class Reading:
         """What was fetched of them is fetched again when they go on."""
         chosen = set(partitions)
         for partition in chosen:
-            self.places[partition].is_paused = is_paused
+            self.assigned[partition].is_paused = is_paused
         self._unsettled |= chosen
         self._unbuffer(chosen)
 
@@ -120,79 +120,79 @@ class Reading:
 
     def get_ready(self) -> None:
         """Have librdkafka fetch what is wanted, from where it is wanted. Raises NoCommittedOffset."""
-        self.find_starts(self.places)
+        self.find_starts(self.assigned)
         if self.must_assign:
-            self._client.assign(self.starts(self.places))
-            self._client.resume([LibPartition(*partition) for partition in self.places])
+            self._client.assign(self.starts(self.assigned))
+            self._client.resume([LibPartition(*partition) for partition in self.assigned])
             self.must_assign = False
-            self.mark_assigned(self.places)
+            self.mark_assigned(self.assigned)
         for partition in list(self._unsettled):
-            self._settle(partition, self.places[partition])
-        for partition, place in self.places.items():
-            if place.next is None:
+            self._settle(partition, self.assigned[partition])
+        for partition, state in self.assigned.items():
+            if state.next is None:
                 raise NoCommittedOffset(*partition, self._group)
 
-    def _settle(self, partition: TopicPartition, place: Place) -> None:
+    def _settle(self, partition: TopicPartition, state: AssignedPartition) -> None:
         try:
-            if place.is_given_up and place.next is not None:
-                self._begin_anew(partition, place)
-            if place.must_stop and not place.is_stopped:
+            if state.is_given_up and state.next is not None:
+                self._begin_anew(partition, state)
+            if state.must_stop and not state.is_stopped:
                 self._client.pause([LibPartition(*partition)])
-                place.is_stopped = place.must_seek = True
-            elif place.is_stopped and not place.must_stop:
+                state.is_stopped = state.must_seek = True
+            elif state.is_stopped and not state.must_stop:
                 self._client.resume([LibPartition(*partition)])
-                place.is_stopped = False
-            if place.must_seek and not place.must_stop:
-                self._client.seek(LibPartition(*partition, place.next))
-                place.must_seek = False
+                state.is_stopped = False
+            if state.must_seek and not state.must_stop:
+                self._client.seek(LibPartition(*partition, state.next))
+                state.must_seek = False
         except KafkaException as error:
             if error.args[0].code() != KafkaError._STATE:
                 raise translated(error, f"seek in {partition.topic}-{partition.partition}") from None
             return  # it has not begun with the partition yet: the next slice tries again
         self._unsettled.discard(partition)
 
-    def _begin_anew(self, partition: TopicPartition, place: Place) -> None:
+    def _begin_anew(self, partition: TopicPartition, state: AssignedPartition) -> None:
         """librdkafka lets go of a partition whose offset is not in the log, and takes no seek any more."""
         try:
             self._client.incremental_unassign([LibPartition(*partition)])
-            self._client.incremental_assign([LibPartition(*partition, place.next)])
+            self._client.incremental_assign([LibPartition(*partition, state.next)])
             self._client.resume([LibPartition(*partition)])
         except KafkaException:  # an eager member's assignment is changed as a whole
             self.must_assign = True
-        place.is_given_up = place.must_seek = place.is_stopped = False
+        state.is_given_up = state.must_seek = state.is_stopped = False
 
     def take_in(self, message: Message) -> None:
-        place = self.places.get(TopicPartition(message.topic(), message.partition()))
-        if place is None or place.next is None or place.is_paused or not place.is_settled:
+        state = self.assigned.get(TopicPartition(message.topic(), message.partition()))
+        if state is None or state.next is None or state.is_paused or not state.is_settled:
             return  # fetched before it was known that it is not wanted
-        if message.offset() >= place.next:
+        if message.offset() >= state.next:
             self._buffer.append(message)
 
     def end_reached(self, partition: TopicPartition, offset: int) -> None:
         """Behind the last record there may be offsets without one, such as the end of a transaction."""
-        place = self.places.get(partition)
-        if place is None or place.next is None or place.is_paused or not place.is_settled:
+        state = self.assigned.get(partition)
+        if state is None or state.next is None or state.is_paused or not state.is_settled:
             return
         is_next = partition != self._in_hand and not any((m.topic(), m.partition()) == partition for m in self._buffer)
-        if is_next and offset > place.next:
-            place.next = place.consumed = offset
+        if is_next and offset > state.next:
+            state.next = state.consumed = offset
 
     def out_of_range(self, partition: TopicPartition) -> None:
         """The offset is not in the log: go where auto.offset.reset says."""
-        place = self.places.get(partition)
-        if place is None:
+        state = self.assigned.get(partition)
+        if state is None:
             return
-        place.is_given_up = True
-        if place.must_seek:  # it is to go elsewhere already
+        state.is_given_up = True
+        if state.must_seek:  # it is to go elsewhere already
             return
         self._go_to(partition, reset_offsets(self._admin, self._config, [partition])[partition])
-        place.has_no_start = place.next is None
+        state.has_no_start = state.next is None
 
     def _fetch_again(self) -> None:
         """From where each partition is: an error came in the middle, and what librdkafka gave may not be here."""
-        for place in self.places.values():
-            place.must_seek = True
-        self._unsettled.update(self.places)
+        for state in self.assigned.values():
+            state.must_seek = True
+        self._unsettled.update(self.assigned)
         self._buffer.clear()
 
     # ----------------------------------------------------------------------------------------------------- handing out
@@ -209,16 +209,16 @@ class Reading:
                     return
                 raise
             partition = TopicPartition(*record[:2])
-            place = self.places[partition]
-            self._handed.setdefault(partition, record.offset if place.next is None else place.next)
+            state = self.assigned[partition]
+            self._handed.setdefault(partition, record.offset if state.next is None else state.next)
             self._buffer.popleft()
             count += 1
-            place.next = record.offset + 1
+            state.next = record.offset + 1
             yield record
 
     def finish(self, record: ConsumerRecord) -> None:
         """It counts as consumed."""
-        self.places[TopicPartition(*record[:2])].consumed = record.offset + 1
+        self.assigned[TopicPartition(*record[:2])].consumed = record.offset + 1
 
     def hold(self, record: ConsumerRecord) -> None:
         """It counts as consumed when the next one is asked for."""
@@ -238,9 +238,9 @@ class Reading:
 
     def _settle_handed(self) -> None:
         self.keep()
-        place = self.places.get(self._in_hand) if self._in_hand is not None else None
-        if place is not None:
-            place.consumed = place.next
+        state = self.assigned.get(self._in_hand) if self._in_hand is not None else None
+        if state is not None:
+            state.consumed = state.next
         self._in_hand = None
 
     def keep(self) -> None:

@@ -18,8 +18,8 @@ class QueueStats(NamedTuple):
     """Counts of messages: ``ready`` to be got; ``delayed`` until a time; ``in_flight`` with a worker; ``blocked``
     behind one of their key; ``dead`` letters. ``lost``: offsets, (first, last), of messages that damage has taken.
 
-    All below ``low_water`` is settled, and the log keeps nothing before ``log_start``. ``oldest_age_s``: of the oldest
-    message that is not settled. ``damages``: notes of the queue that could not be read.
+    All below ``low_water_offset`` is settled, and the log keeps nothing before ``log_start_offset``. ``oldest_age_s``:
+    of the oldest message that is not settled. ``damages``: notes of the queue that could not be read.
     """
 
     ready: int
@@ -29,9 +29,9 @@ class QueueStats(NamedTuple):
     dead: int
     lost: tuple[tuple[int, int], ...]
     oldest_age_s: float | None
-    log_start: int
-    low_water: int
-    log_end: int
+    log_start_offset: int
+    low_water_offset: int
+    log_end_offset: int
     disk_bytes: int
     damages: tuple[str, ...]
 
@@ -56,9 +56,9 @@ def make_stats(
         dead=dead_count,
         lost=tuple(state.lost),
         oldest_age_s=_oldest_age_s(state, view, wall_ms),
-        log_start=view.log_start_offset,
-        low_water=state.low_water,
-        log_end=view.log_end_offset,
+        log_start_offset=view.log_start_offset,
+        low_water_offset=state.low_water,
+        log_end_offset=view.log_end_offset,
         disk_bytes=view.size + notes_size,
         damages=tuple(damages),
     )

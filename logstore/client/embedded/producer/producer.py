@@ -38,7 +38,7 @@ from logstore.client.embedded.producer.accumulator import (
     Stretch,
     Unacknowledged,
 )
-from logstore.client.embedded.producer.room import Room, Waiter
+from logstore.client.embedded.producer.buffer_pool import BufferPool, PoolWaiter
 from logstore.client.embedded.producer.route import PLAIN_OVERHEAD, PLAIN_SIZE_MAX, Route, check_size, record_size
 from logstore.client.embedded.producer.storing import Storing
 from logstore.client.producer import Producer, Receipt, Serializer
@@ -95,7 +95,7 @@ class EmbeddedProducer(Producer):
         self._wake = AutoResetEvent()  # wakes the sending thread
         self._lock = Lock()  # of all that follows
         self._batches = Accumulator(self.config.linger_ms)
-        self._room = Room(self.config.buffer_memory)
+        self._pool = BufferPool(self.config.buffer_memory)
         self._flushing: list[tuple[float, Lock]] = []  # who waits, and for all batches up to which
         self._has_ended = False
         self._is_asleep = False
@@ -146,11 +146,11 @@ class EmbeddedProducer(Producer):
             check_size(route, value, key, pairs, timestamp, self.config)
         record = (value, key, pairs, timestamp, on_delivery)
         cost = size + RECORD_MEMORY
-        room = self._room
+        pool = self._pool
         with self._lock:
-            if room.used + cost <= room.limit and not room.waiting and self._closed is None:
+            if pool.used + cost <= pool.limit and not pool.waiting and self._closed is None:
                 delivery = self._take_in(route, partition, record, size, cost)
-                room.used += cost  # last: a Ctrl-C before it leaves too much room, and never too little
+                pool.used += cost  # last: a Ctrl-C before it leaves too much room, and never too little
                 return delivery
         return self._take_in_when_there_is_room(route, partition, record, size, cost, block)
 
@@ -202,7 +202,7 @@ class EmbeddedProducer(Producer):
         limit = self.config.buffer_memory
         if size > limit:
             raise RecordTooLarge(size, limit, "buffer.memory")
-        waiter = Waiter(cost)
+        waiter = PoolWaiter(cost)
         try:
             self._wait_for_room(waiter, block)
             with self._lock:
@@ -212,16 +212,16 @@ class EmbeddedProducer(Producer):
                 return delivery
         except BaseException:
             with self._lock:
-                self._room.withdraw(waiter)
+                self._pool.withdraw(waiter)
             raise
 
-    def _wait_for_room(self, waiter: Waiter, block: bool) -> None:
+    def _wait_for_room(self, waiter: PoolWaiter, block: bool) -> None:
         is_sender = threading.current_thread() is self._thread
         timeout_s = min(self.config.max_block_ms / 1000, TIMEOUT_MAX) if block and not is_sender else 0.0
         with self._lock:
             self._check_open()
-            self._room.waiting.append(waiter)
-            self._room.give_back(0)  # there may be some by now
+            self._pool.waiting.append(waiter)
+            self._pool.give_back(0)  # there may be some by now
             self._lacks_room = True  # all there is is due now
             self._wake_sender()
         waiter.turn.acquire(timeout=timeout_s)
@@ -259,7 +259,7 @@ class EmbeddedProducer(Producer):
             with self._lock:
                 self._closed = self._closed or Closed(self._name)
                 left = list(self._batches.unsettled.values())
-                self._room.send_away()
+                self._pool.send_away()
             for batch in left:
                 if not batch.is_settled:
                     self._settle(batch, [Stretch(0, error)])
@@ -279,14 +279,14 @@ class EmbeddedProducer(Producer):
             is_last = self._closed is not None
             due = self._batches.take_due(now_ms, is_last or self._lacks_room or bool(self._flushing))
             due_ms = self._batches.next_due_ms()
-            self._lacks_room = bool(self._room.waiting)
+            self._lacks_room = bool(self._pool.waiting)
             self._is_asleep, self._is_asleep_until_due = not due, due_ms is not None
             return due, is_last, None if due_ms is None else (due_ms - now_ms) / 1000
 
     def _settle(self, batch: Batch, stretches: list[Stretch]) -> None:
         """Give back the room, tell the futures, call who wants to be called, and let those go who flush."""
         with self._lock:
-            self._room.give_back(batch.cost)
+            self._pool.give_back(batch.cost)
         callbacks = batch.settle(stretches)
         if not self._is_acknowledged:
             for stretch in stretches:
@@ -355,7 +355,7 @@ class EmbeddedProducer(Producer):
         with self._lock:
             if self._closed is None:
                 self._closed = Closed(self._name)
-            self._room.send_away()
+            self._pool.send_away()
             self._wake_sender()
         if self._thread is None or threading.current_thread() is self._thread:
             return

@@ -7,7 +7,7 @@ from collections import deque
 from threading import Lock
 
 
-class Waiter:
+class PoolWaiter:
     """A thread that waits for room. ``turn`` can be acquired once it has it, or is sent away."""
 
     __slots__ = ("cost", "is_granted", "turn")
@@ -19,14 +19,14 @@ class Waiter:
         self.turn.acquire()
 
 
-class Room:
+class BufferPool:
     """``limit`` bytes, of which ``used`` are taken. What alone is larger than that may have it all. Who finds nobody
     ``waiting``, and room enough, takes it by adding to ``used``."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.waiting: deque[Waiter] = deque()
+        self.waiting: deque[PoolWaiter] = deque()
 
     def _fits(self, cost: int) -> bool:
         return self.used + cost <= self.limit or not self.used
@@ -40,7 +40,7 @@ class Room:
             waiter.is_granted = True
             waiter.turn.release()
 
-    def withdraw(self, waiter: Waiter) -> None:
+    def withdraw(self, waiter: PoolWaiter) -> None:
         """Who waited does not want it any more, or does not want what it got."""
         if waiter in self.waiting:
             self.waiting.remove(waiter)

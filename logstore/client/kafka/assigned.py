@@ -15,7 +15,7 @@ from logstore.config import ConsumerConfig
 from logstore.format.filename import TopicPartition
 
 
-class Place:
+class AssignedPartition:
     """``next``: the offset to return next, ``consumed``: the one to commit; None: not known. ``has_no_start``: looked
     up, and there is none: auto.offset.reset is ``none``, and nothing was committed that the log still has.
 
@@ -55,7 +55,7 @@ def starting_offsets(
     partitions = list(partitions)
     if not partitions:
         return {}
-    committed = {} if group is None else committed_places(admin, client, partitions)
+    committed = {} if group is None else committed_offsets(admin, client, partitions)
     begins = admin.beginning_offsets(committed)
     # What was committed beyond the end, of a topic made anew, is found out by the fetch.
     valid: dict[TopicPartition, int | None] = {
@@ -78,7 +78,7 @@ def reset_offsets(
             return dict.fromkeys(partitions, None)
 
 
-def committed_places(
+def committed_offsets(
     admin: Admin, client: LibConsumer, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, LibPartition]:
     """What the group has committed, as librdkafka has it: only where there is something."""
