@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("logstore.broker")
 
 TURNS_MAX = 256  # Produce requests of a connection that are under way
+_JOINED_SIZE_MAX = 1 << 10  # of a response that waits for the next one
 _RECEIVE_RATE_MIN = 64 << 10  # bytes a second that a large request must come with, besides the deadline
 
 
@@ -72,8 +73,10 @@ class Connection(asyncio.BufferedProtocol):
         try:
             frames = self._reader.received(count)
             for frame in frames:
-                if self._is_at_ease and not self.turns or not self._waiting and self._may_serve(frame):
+                if (self._is_at_ease and not self.turns) or (not self._waiting and self._may_serve(frame)):
                     begin(self, frame)
+                    if self.out and len(frames) > 1:
+                        self._flush_if_large()
                 else:
                     self._waiting.append(bytes(frame))
                     self._is_at_ease = False
@@ -161,6 +164,13 @@ class Connection(asyncio.BufferedProtocol):
             finally:
                 self._is_serving = False
             self._flush()
+
+    def _flush_if_large(self) -> None:
+        """Small responses to requests that came together go out together; of others there is one at a time."""
+        last = self.out[-1]
+        if type(last) is not bytes or len(last) > _JOINED_SIZE_MAX:
+            self._flush()
+            self._is_at_ease = self._is_at_ease and self._sender.is_idle
 
     def _flush(self) -> None:
         out = self.out

@@ -107,14 +107,22 @@ class Server:
             return
         self._by_host[host] += 1
         self.broker.metrics.connections_accepted += 1
-        peer.setblocking(False)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # asyncio does it only for sockets that know their protocol. A response's last piece must not wait for an ack.
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, peer, host)
-        task = self.broker.loop.create_task(self.broker.loop.connect_accepted_socket(lambda: connection, peer))
+        task = self.broker.loop.create_task(self._welcome(peer, host))
         self._taken_in.add(task)
         task.add_done_callback(self._taken_in.discard)
+
+    async def _welcome(self, peer: socket.socket, host: str) -> None:
+        connection = Connection(self, peer, host)
+        try:
+            peer.setblocking(False)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # asyncio does it only for sockets that know their protocol. A response's end must not wait for an ack.
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self.broker.loop.connect_accepted_socket(lambda: connection, peer)
+        except OSError as error:  # it has gone already
+            peer.close()
+            logger.info("connection from %s ended: %s", host, error)
+            self.disconnected(connection)
 
     def connected(self, connection: Connection) -> None:
         self._connections.add(connection)

@@ -99,7 +99,7 @@ def test_what_embedded_consumers_committed_the_broker_serves_and_the_other_way_r
         assert store.groups.committed("kept only")[PARTITIONS[0]].offset == 3
         assert store.groups.describe("g").state == "Empty"  # no member of the broker's is left
         with store.consumer("orders", group="g", enable_auto_commit=False) as consumer:
-            records = []
+            records: list[logstore.Record] = []
             while len(records) < 5:
                 records += consumer.poll(timeout=1.0)
         assert sorted((record.partition, record.offset) for record in records) == [

@@ -145,6 +145,14 @@ def test_a_client_that_reads_nothing_is_cut_off_and_costs_little(tmp_path: Path)
         assert is_alive(broker)
 
 
+def test_large_answers_to_requests_that_came_together_are_made_one_at_a_time(tmp_path: Path) -> None:
+    with loop_broker(tmp_path / "data") as broker, broker.connect() as peer:
+        broker.store.create_topic("many", 1000)
+        peer.sendall(frame_of(MetadataRequest(topics=None), 12) * 2000)
+        wait_until(lambda: broker.broker.memory.total)
+        assert broker.broker.memory.total < 1 << 20
+
+
 def test_a_client_that_reads_late_gets_everything_in_order(tmp_path: Path) -> None:
     with loop_broker(tmp_path / "data") as broker, broker.connect() as peer:
         peer.settimeout(0.2)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from logstore.broker.connection import TURNS_MAX
 from logstore.errors import DiskFull, StorageFailure
 from logstore.format.batch import encode_batch
 from logstore.format.compression import Compression
@@ -113,6 +114,28 @@ def test_requests_of_a_connection_that_wait_for_the_disk_share_syncs_and_are_ans
     assert answered == list(range(101))
     assert [record.value for record in broker.store.log(topic).records(0)] == [b"%d" % number for number in range(100)]
     assert sum(broker.broker.metrics.flushes.counts) - flushes < 50
+
+
+def test_requests_beyond_those_that_may_be_under_way_wait_for_their_turn(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_sync = Event()
+    sync = files.File.sync
+
+    def slow_sync(file: files.File) -> None:
+        if topic in str(file.path):
+            may_sync.wait(30)
+        sync(file)
+
+    monkeypatch.setattr(files.File, "sync", slow_sync)
+    log, count = broker.store.log(topic), TURNS_MAX + 100
+    with broker.connect() as peer:
+        peer.sendall(b"".join(frame_of(produce(topic, batch_of(b"a"), acks=-1), 9, number) for number in range(count)))
+        wait_until(lambda: log.log_end_offset >= TURNS_MAX)
+        assert log.log_end_offset == TURNS_MAX
+        may_sync.set()
+        assert [struct.unpack_from(">i", read_frame(peer))[0] for _ in range(count)] == list(range(count))
+    assert log.log_end_offset == count
 
 
 def test_without_acks_nothing_is_said(broker: LoopBroker, topic: str) -> None:
