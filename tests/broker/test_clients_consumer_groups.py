@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from kafka_clients.agent import wait_for_shares as wait_for_all_shares
+from kafka_clients.programs import PROGRAMS
 from logstore.groups.requests import ConsumerHeartbeat
 from wire_members import GroupBroker
 
@@ -177,6 +179,28 @@ def test_a_group_goes_on_where_it_committed(group_broker: GroupBroker, readers: 
     produce(group_broker, 1)
     wait_until(lambda: len(again.read) == 3)
     assert {offset for _, _, offset in again.read} == {5}
+
+
+def test_java_and_librdkafka_are_one_group(group_broker: GroupBroker) -> None:
+    produce(group_broker, 4)
+    agents = [PROGRAMS[name].start(group_broker.address) for name in ("java", "confluent")]
+    try:
+        members = [agent.join(agent.name, "g", ["orders"], group_protocol="consumer") for agent in agents]
+        wait_until(lambda: all(member.assignment for member in members))
+        shares = wait_for_all_shares(members, {("orders", number) for number in range(3)})
+        assert sorted(map(len, shares)) == [1, 2]
+        groups = group_broker.broker.groups
+        wait_until(lambda: groups.describe_consumer_group("g").state == "Stable")
+        read = {("orders", number, offset) for number in range(3) for offset in range(4)}
+        wait_until(lambda: {(r.topic, r.partition, r.offset) for one in members for r in one.records} == read)
+        for member in members:
+            member.commit()
+            member.leave()
+        assert {committed.offset for committed in groups.committed("g").values()} == {4}
+        wait_until(lambda: groups.describe("g").state == "Empty")
+    finally:
+        for agent in agents:
+            agent.close()
 
 
 def test_members_of_the_classic_protocol_have_groups_beside_it(

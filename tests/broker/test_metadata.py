@@ -129,3 +129,9 @@ def test_what_may_be_done_is_told_to_who_asks(broker: LoopBroker) -> None:
     request = MetadataRequest(topics=[MetadataRequestTopic(name="orders")])
     response = broker.ask(request, 9)
     assert response.topics[0].topic_authorized_operations == response.cluster_authorized_operations == -(2**31)
+
+
+def test_a_topic_is_asked_for_by_its_id_also_with_an_empty_name_as_java_does(broker: LoopBroker) -> None:
+    asked = MetadataRequestTopic(topic_id=broker.store.topic("orders").topic_id, name="")
+    [found] = broker.ask(MetadataRequest(topics=[asked]), 13).topics
+    assert (found.error_code, found.name) == (0, "orders")

@@ -52,17 +52,18 @@ def _look_up(
     broker: Broker, request: MetadataRequest, asked: MetadataRequestTopic, version: int
 ) -> MetadataResponseTopic | None:
     """None for a topic that could be made."""
+    name = None if asked.topic_id.int else asked.name  # of one that it asks for by its id Java leaves the name empty
     try:
-        if asked.name is None:
+        if name is None:
             return _found(broker, request, broker.store.topic(broker.topic_name(asked.topic_id)))
-        check_topic_name(asked.name)
-        return _found(broker, request, broker.store.topic(asked.name))
+        check_topic_name(name)
+        return _found(broker, request, broker.store.topic(name))
     except UnknownTopic:
-        if asked.name is None:
+        if name is None:
             missing = _missing(asked, ErrorCode.UNKNOWN_TOPIC_ID)
             missing.name = None if version >= _FIRST_WITHOUT_NAME else ""
             return missing
-        return _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) if asked.name == OFFSETS_TOPIC else None
+        return _missing(asked, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) if name == OFFSETS_TOPIC else None
     except DamagedTopic:  # clients ask again, until somebody has mended it
         return _missing(asked, ErrorCode.LEADER_NOT_AVAILABLE)
     except LogstoreError as error:

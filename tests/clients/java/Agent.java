@@ -199,6 +199,10 @@ public final class Agent {
         properties.put("metadata.max.age.ms", 1000);
         properties.put("session.timeout.ms", number(call, "session_timeout_ms", 45_000));
         properties.put("heartbeat.interval.ms", number(call, "heartbeat_interval_ms", 200));
+        if (call.has("group_protocol")) {
+            properties.put("group.protocol", call.get("group_protocol").asText());
+            properties.keySet().removeAll(List.of("session.timeout.ms", "heartbeat.interval.ms"));
+        }
         if (call.has("assignor")) {
             properties.put("partition.assignment.strategy", ASSIGNORS.get(call.get("assignor").asText()));
         }

@@ -66,7 +66,8 @@ class Agent:
 
     def join(self, member: str, group: str, topics: Sequence[str], **settings: Any) -> "Member":
         """A consumer of a group, which polls from now on. Settings: assignor (the client's default), auto_commit
-        (False), reset ("earliest"), session_timeout_ms, instance_id, commit_each (commit after each poll: False)."""
+        (False), reset ("earliest"), session_timeout_ms, instance_id, commit_each (commit after each poll: False);
+        java and confluent: group_protocol."""
         joined = self.members[member] = Member(self, member)
         self.call("join", member=member, group=group, topics=list(topics), **settings)
         return joined

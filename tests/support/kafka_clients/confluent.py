@@ -90,6 +90,9 @@ class Confluent:
         ):
             if setting in settings:
                 own[key] = settings[setting]
+        if "group_protocol" in settings:
+            own = {key: own[key] for key in own if key not in ("session.timeout.ms", "heartbeat.interval.ms")}
+            own["group.protocol"] = settings["group_protocol"]
         if "max_bytes" in settings:
             own |= {"fetch.max.bytes": settings["max_bytes"], "receive.message.max.bytes": 2 * settings["max_bytes"]}
         return _Consumer(Consumer(self._shared | own))
