@@ -43,6 +43,8 @@ class Broker:
         self.metrics = Metrics()
         self.memory = MemoryBudget(self.config.queued_max_request_bytes)
         self.threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker")
+        """For what waits for the disk on behalf of producers and consumers, and takes no longer than the disk does."""
+        self._long_threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker-long")
         self.syncs = Syncs(self.threads, self.metrics.flushed)
         self.producer_ids = ProducerIds(store.path)
         self.fetch_sessions = FetchSessions(self.config.max_incremental_fetch_session_cache_slots)
@@ -74,9 +76,16 @@ class Broker:
     def run(
         self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> "asyncio.Future[_Result]":
-        """Have a function that may block run in another thread: ``await broker.run(store.delete_topic, name)``."""
+        """Have a function that may take long run in another thread: ``await broker.run(store.delete_topic, name)``."""
+        return self.loop.run_in_executor(self._long_threads, partial(function, *args, **kwargs))
+
+    def read(
+        self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> "asyncio.Future[_Result]":
+        """``run`` for looks into logs, which do not wait for those who make topics."""
         return self.loop.run_in_executor(self.threads, partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Let go of the threads, once what they are at is done."""
         self.threads.shutdown()
+        self._long_threads.shutdown()

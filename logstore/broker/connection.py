@@ -10,6 +10,7 @@ All of it runs in the event loop's thread.
 
 import asyncio
 import logging
+import select
 import socket
 from collections import deque
 from time import monotonic
@@ -20,7 +21,7 @@ from logstore.broker.requests import Turn, begin
 from logstore.broker.sending import Piece, Sender
 from logstore.errors import LogstoreError, MalformedMessage
 from logstore.storage.file_slice import FileSlice
-from logstore.wire.framing import FrameReader
+from logstore.wire.framing import SHARED_BYTES_MAX, FrameReader
 
 if TYPE_CHECKING:
     from logstore.broker.server import Server
@@ -29,7 +30,8 @@ logger = logging.getLogger("logstore.broker")
 
 TURNS_MAX = 256  # Produce requests of a connection that are under way
 _JOINED_SIZE_MAX = 1 << 10  # of a response that waits for the next one
-_RECEIVE_RATE_MIN = 64 << 10  # bytes a second that a large request must come with, besides the deadline
+_RECEIVE_RATE_MIN = 64 << 10  # bytes a second that a request must come with which takes longer than the deadline
+_HUNG_UP = getattr(select, "POLLRDHUP", 0)  # where the system does not know it, only of who is gone altogether
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -38,6 +40,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, server: "Server", peer: socket.socket, host: str) -> None:
         self.broker = server.broker
         self.host = host
+        self._peer = peer
         self.read_s = 0.0  # when something was last read
         self.turns: deque[Turn] = deque()  # of requests that have to wait, and of those behind them
         self.out: list[Piece] = []  # responses that go out next
@@ -53,7 +56,9 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = self._awaits_memory = self._is_finishing = False
         self._is_at_ease = True  # nothing but responses that are ready to go is to be seen to
         self._held_size = 0
-        self._begun_s = 0.0  # when the request began to come that is not whole yet; 0: there is none
+        # When the request began to come that is not whole yet, 0: there is none; or when it was last seen to come fast
+        # enough, and how much of it was there by then.
+        self._begun_s, self._begun_size = 0.0, 0
 
     # ------------------------------------------------------------------------------------------------------ coming in
 
@@ -106,21 +111,22 @@ class Connection(asyncio.BufferedProtocol):
         if not self._reader.held_size:
             self._begun_s = 0.0
         elif has_ended_one or not self._begun_s:
-            self._begun_s = self.read_s
+            self._begun_s, self._begun_size = self.read_s, 0
 
     def _account(self) -> None:
-        """Take note of what is in memory of this connection, and of whether it may have more."""
+        """Take note of what is in memory of this connection, and of whether it may have more. What fits the buffer that
+        everybody has never waits: who fills the memory holds up large requests only."""
         size = self._reader.held_size + sum(map(len, self._waiting)) + self._sender.queued_size
         if size != self._held_size:
             self._held_size = size
             self._memory.hold(self, size)
-        self._awaits_memory = self._memory.must_wait(self)
+        self._awaits_memory = size > SHARED_BYTES_MAX and self._memory.must_wait(self)
 
     def on_memory(self) -> None:
         self._awaits_memory = False
-        if self._begun_s:
-            self._begun_s = monotonic()  # that it waited is not the client's fault
-        self._go_on()
+        if self._begun_s:  # that it waited is not the client's fault
+            self._begun_s, self._begun_size = monotonic(), self._reader.held_size
+        self._go_on_alone()
 
     # ------------------------------------------------------------------------------------------------------- going out
 
@@ -131,7 +137,14 @@ class Connection(asyncio.BufferedProtocol):
             turns.popleft()
             self.out += response
         if not self._is_serving:
+            self._go_on_alone()
+
+    def _go_on_alone(self) -> None:
+        """``_go_on`` where others are served by the same call: what fails here must not keep it from them."""
+        try:
             self._go_on()
+        except Exception as error:  # noqa: BLE001  # as above
+            self.drop(error)
 
     def _go_on(self) -> None:
         """Send what is ready, serve what can be served, and read on if nothing is left to do."""
@@ -195,11 +208,26 @@ class Connection(asyncio.BufferedProtocol):
             if now_s - self._sender.moved_s > config.response_write_timeout_ms / 1000:
                 self.drop(MalformedMessage("the client takes no responses"))
         elif self._begun_s and not self._is_paused:
-            timeout_s = config.request_read_timeout_ms / 1000 + self._reader.held_size / _RECEIVE_RATE_MIN
-            if now_s - self._begun_s > timeout_s:
-                self.drop(MalformedMessage("a request that has begun does not come to an end"))
-        elif not self.turns and not self._waiting and now_s - self.read_s > config.connections_max_idle_ms / 1000:
-            self.close()
+            if now_s - self._begun_s > config.request_read_timeout_ms / 1000:
+                self._check_rate(now_s)
+        elif now_s - self.read_s > config.connections_max_idle_ms / 1000:
+            if not self.turns and not self._waiting:
+                self.close()
+            elif self._is_paused and self._has_hung_up():
+                self.drop(ConnectionResetError("the client has hung up"))
+
+    def _check_rate(self, now_s: float) -> None:
+        """A request that takes longer than one may must be large, and go on coming: what came at once buys no time."""
+        size = self._reader.held_size
+        if size - self._begun_size < (now_s - self._begun_s) * _RECEIVE_RATE_MIN:
+            self.drop(MalformedMessage("a request that has begun does not come to an end"))
+        self._begun_s, self._begun_size = now_s, size
+
+    def _has_hung_up(self) -> bool:
+        """While nothing is read the event loop does not tell."""
+        poll = select.poll()
+        poll.register(self._peer, _HUNG_UP)
+        return bool(poll.poll(0))
 
     def finish(self) -> None:
         """Take no more requests, and close once those under way are answered."""
@@ -225,6 +253,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._sender.close()
+        self._reader.close()
         self._waiting.clear()
         for turn in self.turns:
             turn.abandon()

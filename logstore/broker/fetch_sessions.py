@@ -1,7 +1,9 @@
 """Fetch sessions (KIP-227): a consumer of many partitions says only what has changed, and is told only that.
 
 Owns the sessions of all connections, and which of them is let go for a new one. Nothing is kept anywhere else: a client
-whose session is gone is told so, and begins one anew. The event loop's thread calls this.
+whose session is gone is told so, and begins one anew; where there is no room it goes on without one. There is room for
+a number of sessions, and of partitions in all of them: those outlive the connections that named them. The event loop's
+thread calls this.
 """
 
 import secrets
@@ -15,6 +17,7 @@ NO_SESSION = 0
 INITIAL_EPOCH = 0  # of a request that asks for a new session
 FINAL_EPOCH = -1  # of one that wants none, and ends the one that it names
 EVICTION_S = 120.0  # Kafka's: a session that was used within this time is not let go for another
+PARTITIONS_MAX = 500_000  # of all sessions together: some 150 MB
 _ID_MAX = 2**31 - 1
 _EPOCH_MAX = 2**31 - 1
 
@@ -91,6 +94,7 @@ class FetchSessions:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._sessions: dict[int, FetchSession] = {}  # those that were not used for longest first
+        self._partition_count = 0  # of all of them
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -107,7 +111,7 @@ class FetchSessions:
     ) -> FetchPlan:
         """What a request asks for. ``now_s`` is monotonic."""
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
-            self._sessions.pop(session_id, None)
+            self._end(session_id)
             session = self._begin(asked, uses_topic_ids, now_s) if epoch == INITIAL_EPOCH and asked else None
             return FetchPlan(asked, session)
         found = self._sessions.get(session_id)
@@ -118,10 +122,15 @@ class FetchSessions:
         if found.uses_topic_ids != uses_topic_ids:
             return FetchPlan({}, error=ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
         if asked or forgotten:
+            self._partition_count -= len(found.partitions)
             found.change(asked.values(), forgotten)
+            self._partition_count += len(found.partitions)
         if not found.partitions:
-            del self._sessions[session_id]
+            self._end(session_id)
             return FetchPlan({})
+        if self._partition_count > PARTITIONS_MAX:
+            self._end(session_id)
+            return FetchPlan({}, error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         found.epoch = epoch + 1 if epoch < _EPOCH_MAX else 1
         self._touch(found, now_s)
         return FetchPlan(found.partitions, found, is_incremental=True)
@@ -130,17 +139,23 @@ class FetchSessions:
         self, partitions: dict[FetchKey, FetchPartition], uses_topic_ids: bool, now_s: float
     ) -> FetchSession | None:
         """None where there is no room: then all is well without a session."""
-        if len(self._sessions) >= self._slots:
+        while len(self._sessions) >= self._slots or self._partition_count + len(partitions) > PARTITIONS_MAX:
             oldest = next(iter(self._sessions.values()), None)
             if oldest is None or now_s - oldest.used_s < EVICTION_S:
                 return None
-            del self._sessions[oldest.id]
+            self._end(oldest.id)
         session_id = NO_SESSION
         while session_id == NO_SESSION or session_id in self._sessions:
             session_id = secrets.randbelow(_ID_MAX) + 1
         session = FetchSession(session_id, partitions, uses_topic_ids)
+        self._partition_count += len(partitions)
         self._touch(session, now_s)
         return session
+
+    def _end(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._partition_count -= len(session.partitions)
 
     def _touch(self, session: FetchSession, now_s: float) -> None:
         session.used_s = now_s

@@ -56,6 +56,11 @@ class FrameReader:
         self._start, self._end = 0, held
         return self._shared[held:]
 
+    def close(self) -> None:
+        """Let go of the memory; nothing is read any more."""
+        self._shared, self._own = memoryview(b""), None
+        self._start = self._end = self._own_size = 0
+
     def received(self, count: int) -> list[memoryview]:
         """The frames that ``count`` bytes more have made whole, without their sizes. Raises MalformedMessage."""
         if self._own is not None:

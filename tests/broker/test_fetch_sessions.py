@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from logstore.broker import fetch_sessions
 from logstore.broker.fetch_sessions import (
     EVICTION_S,
     FINAL_EPOCH,
@@ -121,3 +122,30 @@ def test_with_all_slots_taken_a_client_does_without_until_one_was_idle_for_long(
 
 def test_without_slots_there_are_no_sessions() -> None:
     assert begin(FetchSessions(0), ("t", 0)) == NO_SESSION
+
+
+def test_where_sessions_have_too_many_partitions_a_client_does_without_until_one_was_idle_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetch_sessions, "PARTITIONS_MAX", 3)
+    sessions = FetchSessions(10)
+    first = begin(sessions, ("t", 0), ("t", 1))
+    assert begin(sessions, ("t", 2), ("t", 3)) == NO_SESSION
+    second = begin(sessions, ("t", 2), now_s=1.0)
+    assert second != NO_SESSION
+    assert begin(sessions, ("t", 3), ("t", 4), now_s=EVICTION_S) != NO_SESSION
+    assert go_on(sessions, first, 1).error == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert not go_on(sessions, second, 1).error
+
+
+def test_a_session_that_grows_beyond_all_bounds_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_sessions, "PARTITIONS_MAX", 3)
+    sessions = FetchSessions(10)
+    session_id = begin(sessions, ("t", 0))
+    assert not go_on(sessions, session_id, 1, asked=asked(("t", 1), ("t", 2))).error
+    for number in range(10):  # what it forgets makes room
+        changes = {"asked": asked(("u", number)), "forgotten": [("t", 0), ("u", number - 1)]}
+        assert not go_on(sessions, session_id, 2 + number, **changes).error
+    plan = go_on(sessions, session_id, 12, asked=asked(("t", 3)))
+    assert (plan.error, dict(plan.partitions), len(sessions)) == (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, {}, 0)
+    assert begin(sessions, ("t", 0), ("t", 1), ("t", 2)) != NO_SESSION

@@ -50,7 +50,7 @@ class Fetching:
         self._turn = turn
         found = self._look(may_wait=False)
         if found.cold:
-            warmed = self._broker.run(_warm, found.cold)
+            warmed = self._broker.read(_warm, found.cold)
             warmed.add_done_callback(lambda _: self._answer_or_wait(self._look()))
         else:
             self._answer_or_wait(found)
@@ -80,7 +80,7 @@ class Fetching:
     def _complete(self, found: Fetch) -> None:
         """Answer, once it is known which records were of transactions that were aborted."""
         if self._reads_committed and any(map(needs_aborted, found.fetched)):
-            completed = self._broker.run(_with_aborted, found)
+            completed = self._broker.read(_with_aborted, found)
             completed.add_done_callback(lambda completed: self._answer(completed.result()))
         else:
             self._answer(found)

@@ -27,7 +27,7 @@ def handle(
 
 
 async def _take(broker: Broker) -> InitProducerIdResponse:
-    return _response(await broker.run(broker.producer_ids.next_id))
+    return _response(await broker.read(broker.producer_ids.next_id))
 
 
 def _response(producer_id: int) -> InitProducerIdResponse:

@@ -34,7 +34,7 @@ def handle(
 
 
 async def _search(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
-    return await broker.run(_answer, broker, request)
+    return await broker.read(_answer, broker, request)
 
 
 def _is_search(timestamp: int) -> bool:
