@@ -14,7 +14,7 @@ from kafka.partitioner.default import murmur2 as kafka_murmur2
 
 import logstore
 from logstore import Durability, Record, Store
-from logstore.client.embedded.producer.producer import RECORD_MEMORY, EmbeddedProducer
+from logstore.client.embedded.producer.producer import AWAKE, RECORD_MEMORY, EmbeddedProducer
 from logstore.client.producer import Receipt
 from logstore.config import ProducerConfig
 
@@ -666,7 +666,7 @@ def test_a_producer_goes_by_a_clock_of_its_own_that_never_goes_back(store: Store
     now_ms = [1_000]
     producer = EmbeddedProducer(store._data_dir, ProducerConfig(linger_ms=100), clock_ms=lambda: now_ms[0])
     future = producer.send("t", b"v")
-    eventually(lambda: producer._is_asleep)
+    eventually(lambda: producer._sender is not AWAKE)
     assert not future.done()
     now_ms[0] += 100
     assert future.result(TIMEOUT_S).offset == 0

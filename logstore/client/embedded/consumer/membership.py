@@ -17,6 +17,7 @@ has, goes on reading, gives up what it is no longer assigned, and joins once mor
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import NamedTuple
@@ -59,10 +60,20 @@ MemberState = Enum("MemberState", ["OUT", "JOINING", "SYNCING", "STABLE"])
 OUT, JOINING, SYNCING, STABLE = MemberState
 
 
-class _News(NamedTuple):
-    """``attempt``: the number of the join that it is about; an older one's does not matter any more."""
+@dataclass(eq=False)
+class _Attempt:
+    """A join and what comes of it, up to the next one: what is said of an older one does not matter any more."""
 
-    attempt: int
+    topics: frozenset[str] = frozenset()
+    gives_up: bool = False  # it has led to less than there was before
+    is_told_to_rejoin: bool = False
+    is_silent: bool = False  # the heartbeats have nothing more to tell
+    all_topics: frozenset[str] = frozenset()  # the leader's: what all members together are subscribed to
+    handed_out: dict[str, int] | None = None  # the leader's: partitions by topic, when it handed them out
+
+
+class _News(NamedTuple):
+    attempt: _Attempt
     value: JoinReply | SyncReply | LogstoreError
 
 
@@ -95,18 +106,12 @@ class Membership(Beating):
         self._instance_id = config.group_instance_id or None
         self._state = OUT
         self._inbox: deque[_News] = deque()
-        self._attempt = 0
-        self._silent_since = -1  # the attempt since whose end the heartbeats have nothing more to tell
-        self._told_to_rejoin = -1  # the attempt whose rebalance was told of
+        self._attempt = _Attempt()
         self._must_tell_others = True  # that the next join begins a rebalance
-        self._gives_up = False  # it has less than before since it joined last
         self._fenced: FencedInstance | None = None
         self._member_id = NO_MEMBER_ID
         self._last_assigned: tuple[TopicPartition, ...] = ()
         self._last_generation = NO_GENERATION
-        self._joined_topics: frozenset[str] = frozenset()
-        self._all_topics: frozenset[str] = frozenset()  # the leader's: what all members together are subscribed to
-        self._handed_out: dict[str, int] | None = None  # the leader's: partitions by topic, when it handed them out
 
     # ------------------------------------------------------------------------------------- in the consumer's thread
 
@@ -157,7 +162,7 @@ class Membership(Beating):
                 self._holdings.revoke(self._holdings.partitions)
         finally:
             self._state = OUT
-            self._attempt += 1
+            self._attempt = _Attempt()
             self._offsets.is_joining = False
             if self._member_id and self._instance_id is None:
                 self._leave_group("the consumer is closed")
@@ -188,7 +193,7 @@ class Membership(Beating):
 
     def _take_note(self, news: _News) -> None:
         attempt, value = news
-        if attempt != self._attempt:
+        if attempt is not self._attempt:
             return
         if isinstance(value, JoinReply):
             if self._state is JOINING:
@@ -209,14 +214,10 @@ class Membership(Beating):
                 self._state = OUT
             case UnknownMember() | IllegalGeneration():
                 self._lose(keeps_id=isinstance(error, IllegalGeneration))
-            case PollIntervalExceeded():
-                try:
-                    self._lose()
-                finally:
-                    raise error
-            case FencedInstance():
-                self._fenced = error
-                self._heartbeats.discard(self)
+            case PollIntervalExceeded() | FencedInstance():
+                if isinstance(error, FencedInstance):
+                    self._fenced = error
+                    self._heartbeats.discard(self)
                 try:
                     self._lose()
                 finally:
@@ -248,10 +249,11 @@ class Membership(Beating):
         if self._state is STABLE:  # a topic was deleted and made again
             again = set(self._last_assigned) - self._holdings.partitions
             self._holdings.take_on(again, self.subscription.is_younger)
-        if self.subscription.topics() != self._joined_topics:
+        attempt = self._attempt
+        if self.subscription.topics() != attempt.topics:
             self._rejoin()
-        elif self._handed_out is not None and self._state is STABLE:
-            if self._handed_out != self.subscription.counts(self._all_topics):
+        elif attempt.handed_out is not None and self._state is STABLE:
+            if attempt.handed_out != self.subscription.counts(attempt.all_topics):
                 self._rejoin()
         elif self._state is not STABLE:
             self.subscription.has_changed = True  # once it is stable, it will be clear whether that matters
@@ -266,10 +268,7 @@ class Membership(Beating):
             owned = self._last_assigned if self._is_cooperative or not assignor.is_cooperative else ()
             subscription = assignor.subscription(sorted(topics), owned, self._last_generation)
             protocols.append((assignor.name, subscription))
-        self._joined_topics = topics
-        self._handed_out = None
-        self._gives_up = False
-        self._attempt += 1
+        self._attempt = _Attempt(topics)
         request = JoinRequest(
             self.group,
             self._member_id,
@@ -318,14 +317,15 @@ class Membership(Beating):
 
     def _hand_out(self, reply: JoinReply) -> dict[str, bytes]:
         """The leader's part: who gets what. Raises CorruptData for a subscription that cannot be read."""
-        self._all_topics = subscribed_topics(reply.members)
-        self._handed_out = self.subscription.counts(self._all_topics)
+        attempt = self._attempt
+        attempt.all_topics = subscribed_topics(reply.members)
+        attempt.handed_out = self.subscription.counts(attempt.all_topics)
         if reply.skip_assignment:
-            self._handed_out = self._counts_assigned()
+            attempt.handed_out = self._counts_assigned()
             self.subscription.has_changed = True  # a look is due: topics may have changed while this member was away
             return {}
         assignor = ASSIGNORS[reply.protocol]
-        return assignor.assign(self._handed_out, reply.members)
+        return assignor.assign(attempt.handed_out, reply.members)
 
     def _counts_assigned(self) -> dict[str, int]:
         """How many partitions of each topic the members have."""
@@ -340,7 +340,7 @@ class Membership(Beating):
         self._last_assigned, self._last_generation = assigned, self._offsets.identity.generation
         held = self._holdings.partitions
         gone = held.difference(assigned)
-        self._gives_up = self._gives_up or bool(gone)
+        self._attempt.gives_up |= bool(gone)
         try:
             try:
                 self._holdings.revoke(gone)
@@ -357,12 +357,12 @@ class Membership(Beating):
     def _settle(self) -> None:
         """Only now: had Ctrl-C come before, the reply would be dealt with again."""
         self._state = STABLE
-        if self._gives_up:
+        if self._attempt.gives_up:
             self._rejoin()  # so that others get it
 
     # --------------------------------------------------------------------------------------------------- in any thread
 
-    def _tell(self, attempt: int, value: JoinReply | SyncReply | LogstoreError) -> None:
+    def _tell(self, attempt: _Attempt, value: JoinReply | SyncReply | LogstoreError) -> None:
         self._inbox.append(_News(attempt, value))
         self._bell.tell()
 
@@ -370,7 +370,7 @@ class Membership(Beating):
         """Be heard of by the group, and hear what it has to say; leave it if the consumer does not poll any more."""
         self.due_s = now_s + self._config.heartbeat_interval_ms / 1000
         attempt, state, identity = self._attempt, self._state, self._offsets.identity
-        if state is OUT or attempt == self._silent_since:
+        if state is OUT or attempt.is_silent:
             return
         if now_s - self.polled_s > self._config.max_poll_interval_ms / 1000:
             self._expire(attempt)
@@ -381,16 +381,16 @@ class Membership(Beating):
         try:
             self._groups().heartbeat(self.group, *identity)
         except RebalanceInProgress as error:
-            if self._told_to_rejoin != attempt:
-                self._told_to_rejoin = attempt
+            if not attempt.is_told_to_rejoin:
+                attempt.is_told_to_rejoin = True
                 self._tell(attempt, error)
         except LogstoreError as error:
-            self._silent_since = attempt
+            attempt.is_silent = True
             self._tell(attempt, error)
 
-    def _expire(self, attempt: int) -> None:
+    def _expire(self, attempt: _Attempt) -> None:
         """The consumer has not polled for too long. A static member stays until its session is over."""
-        self._silent_since = attempt
+        attempt.is_silent = True
         try:
             if self._instance_id is None and self._member_id:
                 self._leave_group("max.poll.interval.ms is over")

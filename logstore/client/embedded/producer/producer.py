@@ -25,6 +25,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from enum import Enum
 from threading import TIMEOUT_MAX, Lock
 from typing import Any
 
@@ -63,6 +64,9 @@ logger = logging.getLogger("logstore.client")
 RECORD_MEMORY = 256  # a tuple, a future, an entry in a list, and what bytes and integers have beside themselves
 _STICKY = -1
 
+SenderState = Enum("SenderState", ["AWAKE", "ASLEEP_UNTIL_DUE", "ASLEEP"])
+AWAKE, ASLEEP_UNTIL_DUE, ASLEEP = SenderState
+
 
 class EmbeddedProducer(Producer):
     """See the module."""
@@ -84,7 +88,6 @@ class EmbeddedProducer(Producer):
                 f"must be above linger.ms={self.config.linger_ms}",
             )
         self._name = f"producer of {data_dir.path}"
-        self._data_dir = data_dir
         self._topic, self._now_ms = data_dir.topic, data_dir.now_ms
         self._key_serializer, self._value_serializer = key_serializer, value_serializer
         self._clock_ms = clock_ms
@@ -98,8 +101,7 @@ class EmbeddedProducer(Producer):
         self._pool = BufferPool(self.config.buffer_memory)
         self._flushing: list[tuple[float, Lock]] = []  # who waits, and for all batches up to which
         self._has_ended = False
-        self._is_asleep = False
-        self._is_asleep_until_due = False
+        self._sender = AWAKE
         self._lacks_room = False  # somebody has found none, and may not wait for it
         self._closed: LogstoreError | None = None
         _PRODUCERS.add(self)
@@ -182,7 +184,7 @@ class EmbeddedProducer(Producer):
         batch.cost += cost
         if batch.size >= batch.size_max:
             batches.fill(batch)
-        if self._is_asleep and (batches.has_full or not batches.linger_ms or not self._is_asleep_until_due):
+        if self._sender is not AWAKE and (batches.has_full or not batches.linger_ms or self._sender is ASLEEP):
             self._wake_sender()
         return Delivery(batch if self._is_acknowledged else Unacknowledged(batch), index)
 
@@ -240,7 +242,7 @@ class EmbeddedProducer(Producer):
     # -------------------------------------------------------------------------------------------- the sending thread
 
     def _wake_sender(self) -> None:
-        self._is_asleep = False
+        self._sender = AWAKE
         self._wake.set()
 
     def _run(self) -> None:
@@ -280,7 +282,7 @@ class EmbeddedProducer(Producer):
             due = self._batches.take_due(now_ms, is_last or self._lacks_room or bool(self._flushing))
             due_ms = self._batches.next_due_ms()
             self._lacks_room = bool(self._pool.waiting)
-            self._is_asleep, self._is_asleep_until_due = not due, due_ms is not None
+            self._sender = AWAKE if due else ASLEEP if due_ms is None else ASLEEP_UNTIL_DUE
             return due, is_last, None if due_ms is None else (due_ms - now_ms) / 1000
 
     def _settle(self, batch: Batch, stretches: list[Stretch]) -> None:
