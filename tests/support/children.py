@@ -66,8 +66,7 @@ def fork(run: Callable[[], object]) -> int:
         return pid
     status = 1
     try:
-        if sys.platform == "linux":
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         run()
         status = 0
     except BaseException:  # noqa: BLE001  # nothing may come back from a child
@@ -76,6 +75,12 @@ def fork(run: Callable[[], object]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def end_with_parent() -> None:
+    """From now on this process is killed when the one that started it ends, however that ends."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait(pid: int) -> int:

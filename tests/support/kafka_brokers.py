@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from children import end_with_parent
 from cli import environment
 from kafka_clients.agent import Agent
 from kafka_clients.programs import PROGRAMS
@@ -62,6 +63,7 @@ class ServedBroker:
                 stdout=log,
                 stderr=log,
                 env=environment(),
+                preexec_fn=end_with_parent,
             )
         deadline = time.monotonic() + 30
         while not self._accepts():

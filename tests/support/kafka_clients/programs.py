@@ -47,6 +47,7 @@ PROGRAMS = {
             sends_null_headers=False,
             has_static_members=False,
         ),
+        Program("franz", ("range", "roundrobin", "sticky", "cooperative-sticky")),
         Program("java", ("range", "roundrobin", "sticky", "cooperative-sticky")),
     )
 }
@@ -58,6 +59,8 @@ def _start(name: str) -> tuple[list[str], dict[str, str]]:
     if name == "kafkajs":
         modules = installed("kafkajs")
         return ["node", str(ROOT / "tests/clients/kafkajs/agent.js")], {"NODE_PATH": modules}
+    if name == "franz":
+        return [f"{installed('franz-go')}/agent"], {}
     if name == "java":
         classes = f"{java_classes()}:{installed('kafka-tools')}/*"
         return ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", classes, "Agent"], {}
