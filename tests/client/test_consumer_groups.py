@@ -325,14 +325,26 @@ def test_a_listener_may_seek_in_what_it_was_assigned(store: Store) -> None:
 # ---------------------------------------------------------------------------------------- members that are not heard of
 
 
-def test_a_member_that_nobody_has_any_more_loses_its_partitions_with_its_session(store: Store) -> None:
-    settings = {"session_timeout_ms": 400, "heartbeat_interval_ms": 50}
-    first, second = (store.consumer("orders", group="g", **settings) for _ in range(2))
-    until(are_shared_out(first, second, partitions=parts(0, 1, 2, 3)), first, second)
-    del first
+def test_a_member_that_nobody_has_any_more_leaves_its_group_at_once(store: Store) -> None:
+    dropped, other = (store.consumer("orders", group="g") for _ in range(2))
+    until(are_shared_out(dropped, other, partitions=parts(0, 1, 2, 3)), dropped, other)
+    began_s = time.monotonic()
+    del dropped
     gc.collect()
-    until(lambda: len(second.assignment()) == 4, second)
-    second.close()
+    until(lambda: len(other.assignment()) == 4, other)
+    assert time.monotonic() - began_s < LONG_S  # its session is 45 s
+    assert len(store.groups.describe("g").members) == 1
+    other.close()
+
+
+def test_a_static_member_that_nobody_has_any_more_keeps_its_partitions_for_its_session(store: Store) -> None:
+    dropped = store.consumer("orders", group="g", group_instance_id="one")
+    until(are_shared_out(dropped, partitions=parts(0, 1, 2, 3)), dropped)
+    del dropped
+    gc.collect()
+    time.sleep(0.2)
+    (member,) = store.groups.describe("g").members
+    assert member.instance_id == "one"
 
 
 def test_a_member_that_waits_in_poll_or_works_longer_than_its_session_stays_a_member(store: Store) -> None:

@@ -1,10 +1,12 @@
 """The heartbeats of all members that one store has: one thread, which runs while there are any.
 
-It knows members by weak references only: one that nobody has any more is not kept in its group. Whoever joins or
-leaves has the others of its group look at once, so that a rebalance need not wait for their next heartbeat. What a
-member in the main thread asks of its group is run here, where no Ctrl-C comes.
+It knows members by weak references only: one that nobody has any more, and that was not closed, is taken out of its
+group as soon as Python lets go of it. Whoever joins or leaves has the others of its group look at once, so that a
+rebalance need not wait for their next heartbeat. What a member in the main thread asks of its group is run here, where
+no Ctrl-C comes.
 """
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +17,9 @@ from collections.abc import Callable
 
 from logstore.client.embedded.consumer.errand import Errand, is_interruptible
 from logstore.client.turns import AutoResetEvent
+from logstore.errors import LogstoreError
+
+logger = logging.getLogger("logstore.client")
 
 # A rebalance takes each member's time. So the more members there are, the longer others that come have, to be part of
 # the same one; seconds, a member and at most.
@@ -22,10 +27,25 @@ _NOTICE_S_PER_MEMBER = 0.001
 _NOTICE_S_MAX = 0.1
 
 
+class Seat:
+    """A member's place in its group, which outlives it. ``member_id`` is empty while it has none, or is to keep it."""
+
+    def __init__(self, group: str, leave: Callable[[str], object]) -> None:
+        self.group = group
+        self.member_id = ""
+        self._leave = leave
+
+    def give_up(self) -> None:
+        """Leave the group. Raises what leaving does."""
+        member_id, self.member_id = self.member_id, ""
+        if member_id:
+            self._leave(member_id)
+
+
 class Beating(ABC):
     """A member, as far as its heartbeats go. ``due_s`` is by time.monotonic."""
 
-    group: str
+    seat: Seat
     due_s: float
 
     @abstractmethod
@@ -41,16 +61,16 @@ class Heartbeats:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
         self._wake = AutoResetEvent()
-        self._members: list[weakref.ref[Beating]] = []
+        self._members: list[tuple[weakref.ref[Beating], Seat]] = []
         self._errands: deque[Errand] = deque()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
     def add(self, member: Beating) -> None:
         with self._lock:
-            if self._is_closed or any(known() is member for known in self._members):
+            if self._is_closed or any(known() is member for known, _ in self._members):
                 return
-            self._members.append(weakref.ref(member, self._gone))
+            self._members.append((weakref.ref(member, self._gone), member.seat))
             self._start()
         self._wake.set()
 
@@ -81,26 +101,23 @@ class Heartbeats:
 
     def discard(self, member: Beating) -> None:
         with self._lock:
-            self._members = [known for known in self._members if known() is not member]
+            self._members = [known for known in self._members if known[0]() is not member]
         self._wake.set()
 
     def _gone(self, _: object) -> None:
         self._wake.set()  # no lock here: any thread may be in the middle of anything
 
-    def notify_others(self, member: Beating) -> None:
+    def notify_others(self, seat: Seat) -> None:
         """Have the other members of its group heard of soon: it has begun a rebalance."""
-        others = [known for known in self._of_group(member.group) if known is not member]
-        notice_s = min(_NOTICE_S_MAX, _NOTICE_S_PER_MEMBER * len(others))
-        due_s = time.monotonic() + notice_s
-        for other in others:
-            other.due_s = min(other.due_s, due_s)
-        if others:
-            self._wake.set()
-
-    def _of_group(self, group: str) -> list[Beating]:
         with self._lock:
-            members = [known() for known in self._members]
-        return [member for member in members if member is not None and member.group == group]
+            members = [known() for known, other in self._members if other is not seat and other.group == seat.group]
+        notice_s = min(_NOTICE_S_MAX, _NOTICE_S_PER_MEMBER * len(members))
+        due_s = time.monotonic() + notice_s
+        for member in members:
+            if member is not None:
+                member.due_s = min(member.due_s, due_s)
+        if members:
+            self._wake.set()
 
     def close(self) -> None:
         """Stop. Closing twice is no error."""
@@ -125,7 +142,12 @@ class Heartbeats:
         """Have those heard of that are due; how long until the next is, None where the thread is to end."""
         self._run_errands()
         with self._lock:
-            self._members = [known for known in self._members if known() is not None]
+            members = self._members
+            self._members = [known for known in members if known[0]() is not None]
+        for reference, seat in members:
+            if reference() is None:
+                self._give_up(seat)
+        with self._lock:
             if threading.current_thread() is not self._thread:
                 return None
             if self._errands:
@@ -133,7 +155,7 @@ class Heartbeats:
             if self._is_closed or not self._members:
                 self._thread = None
                 return None
-            references = self._members
+            references = [reference for reference, _ in self._members]
         next_s = float("inf")
         for reference in references:
             member = reference()
@@ -143,3 +165,10 @@ class Heartbeats:
                     member.beat(now_s)
                 next_s = min(next_s, member.due_s)
         return max(0.0, next_s - time.monotonic())
+
+    def _give_up(self, seat: Seat) -> None:
+        try:
+            seat.give_up()
+        except LogstoreError as error:  # its session ends without that too
+            logger.warning("a consumer of group %r that nobody has any more did not leave it: %s", seat.group, error)
+        self.notify_others(seat)

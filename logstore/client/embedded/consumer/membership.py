@@ -23,7 +23,7 @@ from functools import partial
 from typing import NamedTuple
 
 from logstore.client.embedded.consumer.bell import Bell
-from logstore.client.embedded.consumer.heartbeats import Beating, Heartbeats
+from logstore.client.embedded.consumer.heartbeats import Beating, Heartbeats, Seat
 from logstore.client.embedded.consumer.holdings import Holdings
 from logstore.client.embedded.consumer.offsets import Identity, Offsets
 from logstore.client.embedded.consumer.subscription import Subscription
@@ -91,7 +91,7 @@ class Membership(Beating):
         bell: Bell,
         heartbeats: Heartbeats,
     ) -> None:
-        self.group = group
+        self.seat = Seat(group, partial(_leave, groups, group, config.group_instance_id))
         self.subscription = subscription
         self.polled_s = time.monotonic()
         self.due_s = self.polled_s + config.heartbeat_interval_ms / 1000
@@ -109,7 +109,6 @@ class Membership(Beating):
         self._attempt = _Attempt()
         self._must_tell_others = True  # that the next join begins a rebalance
         self._fenced: FencedInstance | None = None
-        self._member_id = NO_MEMBER_ID
         self._last_assigned: tuple[TopicPartition, ...] = ()
         self._last_generation = NO_GENERATION
 
@@ -164,16 +163,16 @@ class Membership(Beating):
             self._state = OUT
             self._attempt = _Attempt()
             self._offsets.is_joining = False
-            if self._member_id and self._instance_id is None:
+            if self.seat.member_id and self._instance_id is None:
                 self._leave_group("the consumer is closed")
-            self._member_id = NO_MEMBER_ID
+            self.seat.member_id = NO_MEMBER_ID
             self._offsets.identity = Identity()
             self._heartbeats.discard(self)
 
     def _leave_group(self, reason: str) -> None:
-        leaving = LeavingMember(self._member_id, reason=reason)
-        self._heartbeats.begin(partial(self._groups().leave, self.group, [leaving])).wait()
-        self._heartbeats.notify_others(self)
+        leaving = LeavingMember(self.seat.member_id, reason=reason)
+        self._heartbeats.begin(partial(self._groups().leave, self.seat.group, [leaving])).wait()
+        self._heartbeats.notify_others(self.seat)
 
     def may_leave(self) -> bool:
         """Commit what was read, if that is automatic: False where the bell is to be waited for, to try again. For a
@@ -210,7 +209,7 @@ class Membership(Beating):
             case RebalanceInProgress():
                 self._rejoin(tells_others=False)
             case MemberIdRequired():
-                self._member_id = error.member_id
+                self.seat.member_id = error.member_id
                 self._state = OUT
             case UnknownMember() | IllegalGeneration():
                 self._lose(keeps_id=isinstance(error, IllegalGeneration))
@@ -237,7 +236,7 @@ class Membership(Beating):
         self._state = OUT
         self._must_tell_others = True
         if not keeps_id:
-            self._member_id = NO_MEMBER_ID
+            self.seat.member_id = NO_MEMBER_ID
         self._last_assigned, self._last_generation = (), NO_GENERATION
         self._holdings.lose()
 
@@ -270,8 +269,8 @@ class Membership(Beating):
             protocols.append((assignor.name, subscription))
         self._attempt = _Attempt(topics)
         request = JoinRequest(
-            self.group,
-            self._member_id,
+            self.seat.group,
+            self.seat.member_id,
             PROTOCOL_TYPE,
             tuple(protocols),
             self._config.session_timeout_ms,
@@ -286,11 +285,11 @@ class Membership(Beating):
         errand = self._heartbeats.begin(partial(self._groups().join, request, partial(self._tell, self._attempt)))
         self._state = JOINING
         errand.wait()
-        if self._must_tell_others and (self._member_id or self._instance_id):
-            self._heartbeats.notify_others(self)
+        if self._must_tell_others and (self.seat.member_id or self._instance_id):
+            self._heartbeats.notify_others(self.seat)
 
     def _joined(self, reply: JoinReply) -> None:
-        self._member_id = reply.member_id
+        self.seat.member_id = reply.member_id
         self._offsets.identity = Identity(reply.member_id, reply.generation, self._instance_id)
         self._offsets.is_joining = False
         self._must_tell_others = False
@@ -302,7 +301,7 @@ class Membership(Beating):
                 self._rejoin()
                 raise
         request = SyncRequest(
-            self.group,
+            self.seat.group,
             reply.member_id,
             reply.generation,
             tuple(shares.items()),
@@ -330,7 +329,7 @@ class Membership(Beating):
     def _counts_assigned(self) -> dict[str, int]:
         """How many partitions of each topic the members have."""
         counts: dict[str, int] = {}
-        for member in self._groups().describe(self.group).members:
+        for member in self._groups().describe(self.seat.group).members:
             for partition in decode_assignment(member.assignment).partitions:
                 counts[partition.topic] = counts.get(partition.topic, 0) + 1
         return counts
@@ -379,7 +378,7 @@ class Membership(Beating):
         if state is JOINING:
             return  # its join is being waited for, or is about to be answered
         try:
-            self._groups().heartbeat(self.group, *identity)
+            self._groups().heartbeat(self.seat.group, *identity)
         except RebalanceInProgress as error:
             if not attempt.is_told_to_rejoin:
                 attempt.is_told_to_rejoin = True
@@ -392,9 +391,15 @@ class Membership(Beating):
         """The consumer has not polled for too long. A static member stays until its session is over."""
         attempt.is_silent = True
         try:
-            if self._instance_id is None and self._member_id:
+            if self._instance_id is None and self.seat.member_id:
                 self._leave_group("max.poll.interval.ms is over")
         except Closed as error:
             self._tell(attempt, error)
             return
-        self._tell(attempt, PollIntervalExceeded(self.group, self._config.max_poll_interval_ms))
+        self._tell(attempt, PollIntervalExceeded(self.seat.group, self._config.max_poll_interval_ms))
+
+
+def _leave(groups: Callable[[], GroupCoordinator], group: str, instance_id: str, member_id: str) -> None:
+    """What is left to do for a member that nobody has any more. A static one is expected back."""
+    if not instance_id:
+        groups().leave(group, [LeavingMember(member_id, reason="nobody has the consumer any more")])
