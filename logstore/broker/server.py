@@ -65,6 +65,9 @@ class Server:
             connection.finish()
         for fetch in list(self.broker.delayed_fetches):
             fetch.expire()
+        await self.broker.run(
+            self.broker.groups.close
+        )  # a member that waits for others to join is told to go elsewhere
         deadline_s = self.broker.loop.time() + self.broker.config.shutdown_timeout_ms / 1000
         while (self._connections or self._taken_in) and self.broker.loop.time() < deadline_s:
             await asyncio.sleep(0.01)

@@ -67,6 +67,19 @@ def test_a_member_that_is_gone_when_the_broker_is_back_is_taken_out_after_its_se
         pass
 
 
+def test_a_member_that_waits_for_others_is_told_when_the_broker_stops(restarted: GroupBroker) -> None:
+    restarted.member().enter()
+    waiting = restarted.member()
+    waiting.ask_to_join()
+    while restarted.broker.groups.describe("g").state != "PreparingRebalance":
+        pass
+    restarted.stop(keeps=waiting)
+    assert waiting.joined().error_code == ErrorCode.NOT_COORDINATOR
+    waiting.close()
+    restarted.start()
+    assert restarted.broker.groups.describe("g").state == "Stable"  # the member of before may go on
+
+
 def test_what_embedded_consumers_committed_the_broker_serves_and_the_other_way_round(
     restarted: GroupBroker, data: Path
 ) -> None:

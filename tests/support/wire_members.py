@@ -62,9 +62,12 @@ class GroupBroker:
         self._members.append(WireMember(self.address, group, **fields))
         return self._members[-1]
 
-    def stop(self) -> None:
+    def stop(self, keeps: "WireMember | None" = None) -> None:
+        """``keeps``: the member whose connection the broker ends, and not the test before."""
         while self._members:
-            self._members.pop().close()
+            member = self._members.pop()
+            if member is not keeps:
+                member.close()
         self._running.stop()
 
 
