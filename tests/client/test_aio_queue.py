@@ -12,8 +12,7 @@ import logstore
 from logstore.client.aio.queue import AsyncQueue
 from logstore.client.producer import Receipt
 from logstore.errors import Closed, Empty, Full, NotInFlight
-
-SOON_S = 20.0
+from waits import SOON_S
 
 
 def in_a_loop(tmp_path: Path, body: Callable[[AsyncQueue], Awaitable[None]], **settings: object) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from logstore.client.embedded.store import Store
 from logstore.errors import InvalidArgument, NoCommittedOffset, NotAssigned, OffsetMetadataTooLarge, UnknownMember
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
+from waits import wait_until
 
 LONG_S = 20.0  # what never takes that long
 
@@ -50,13 +51,6 @@ def poll(member: EmbeddedConsumer, count: int) -> list[int]:
     records = member.poll(LONG_S, max_records=count)
     assert len(records) == count
     return [record.offset for record in records]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + LONG_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
 
 
 # ------------------------------------------------------------------------------------------------------------- commits

@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from logstore import Durability, Record, Store
 from logstore.client.embedded.producer.producer import AWAKE, RECORD_MEMORY, EmbeddedProducer
 from logstore.client.producer import Receipt
 from logstore.config import ProducerConfig
+from waits import wait_until
 
 NEVER_MS = 60_000  # a linger that no test waits for
 TIMEOUT_S = 30
@@ -67,13 +68,6 @@ def gate(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made = Gate(store.log("t"), monkeypatch)
     yield made
     made.open()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 # ------------------------------------------------------------------------------------------------- receipts and futures
@@ -495,7 +489,7 @@ def test_who_waits_for_room_is_served_in_turn(store: Store, gate: Gate) -> None:
             size = 150 if number < 4 else 1
             threads.append(threading.Thread(target=producer.send, args=("t", b"%d" % number * size)))
             threads[-1].start()
-            eventually(lambda count=number + 1: len(producer._pool.waiting) == count)
+            wait_until(lambda count=number + 1: len(producer._pool.waiting) == count)
         gate.open()
         for thread in threads:
             thread.join(TIMEOUT_S)
@@ -523,7 +517,7 @@ def test_a_callback_that_sends_never_waits_for_itself(store: Store) -> None:
                 producer.flush()
 
         producer.send("t", b"first", on_delivery=send_on)
-        eventually(lambda: bool(told))
+        wait_until(lambda: bool(told))
         producer.flush(TIMEOUT_S)
         assert "a callback cannot wait for it" in str(told[0]) and len(values(store)) == 3
 
@@ -627,7 +621,7 @@ def test_who_waits_for_room_when_the_producer_is_closed_is_told(store: Store, ga
     threads = [threading.Thread(target=send) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(producer._pool.waiting) == 3)
+    wait_until(lambda: len(producer._pool.waiting) == 3)
     closer = threading.Thread(target=producer.close)
     closer.start()
     for thread in threads:
@@ -666,7 +660,7 @@ def test_a_producer_goes_by_a_clock_of_its_own_that_never_goes_back(store: Store
     now_ms = [1_000]
     producer = EmbeddedProducer(store._data_dir, ProducerConfig(linger_ms=100), clock_ms=lambda: now_ms[0])
     future = producer.send("t", b"v")
-    eventually(lambda: producer._sender is not AWAKE)
+    wait_until(lambda: producer._sender is not AWAKE)
     assert not future.done()
     now_ms[0] += 100
     assert future.result(TIMEOUT_S).offset == 0

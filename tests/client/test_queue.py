@@ -16,8 +16,7 @@ from kafka_oracle import KafkaOracle
 from logstore import Closed, Empty, Full, InvalidArgument, InvalidRecord, InvalidSetting, NotInFlight, Store
 from logstore.client.queue.queue import Queue
 from logstore.errors import RecordTooLarge, SerializationFailed, TimedOut, Unsupported
-
-SOON_S = 20.0  # a wait that comes to an end long before
+from waits import SOON_S, wait_until
 
 
 @pytest.fixture
@@ -64,6 +63,18 @@ def test_messages_are_records_that_any_consumer_reads_and_any_producer_writes(st
     assert [(record.key, record.value) for record in store.log("jobs").records(0)] == [(b"k", b"a")]
     store.log("jobs").append([b"b"], keys=[b"l"])
     assert [job.value for job in jobs.get_many(10)] == [b"a", b"b"]
+
+
+def test_serializers_belong_to_the_queue_and_not_to_who_asked_for_it_with_them(store: Store) -> None:
+    first = store.queue("json", serializer=lambda value: json.dumps(value).encode(), deserializer=json.loads)
+    assert store.queue("json") is first
+    store.queue("json").put([1])
+    with first.get() as message:
+        assert message.value == [1]
+    store.queue("json", deserializer=lambda stored: stored.decode())
+    first.put([2])
+    with first.get() as message:
+        assert message.value == "[2]"
 
 
 def test_serializers_make_bytes_of_values_and_values_of_bytes(store: Store) -> None:
@@ -290,7 +301,7 @@ def test_an_ack_wakes_who_waits_for_the_next_of_its_key(store: Store) -> None:
     job = queue.get()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(queue.get, timeout=SOON_S)
-        wait_for(lambda: queue.engine.getters.waiting)
+        wait_until(lambda: queue.engine.getters.waiting)
         job.ack()
         assert waiting.result().value == b"2"
 
@@ -298,17 +309,10 @@ def test_an_ack_wakes_who_waits_for_the_next_of_its_key(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------------- waiting
 
 
-def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def test_a_put_wakes_a_waiting_getter(jobs: Queue) -> None:
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(jobs.get, timeout=SOON_S) for _ in range(4)]
-        wait_for(lambda: len(jobs.engine.getters.waiting) == 4)
+        wait_until(lambda: len(jobs.engine.getters.waiting) == 4)
         jobs.put(b"0")
         jobs.put_many([b"1", b"2", b"3"])
         assert sorted(future.result().value for future in waiting) == [b"0", b"1", b"2", b"3"]
@@ -319,7 +323,7 @@ def test_a_nack_wakes_a_waiting_getter(jobs: Queue) -> None:
     job = jobs.get()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(jobs.get, timeout=SOON_S)
-        wait_for(lambda: jobs.engine.getters.waiting)
+        wait_until(lambda: jobs.engine.getters.waiting)
         job.nack(delay=0.05)
         assert waiting.result().deliveries == 2
 
@@ -352,7 +356,7 @@ def test_closing_ends_all_waits(jobs: Queue) -> None:
     with ThreadPoolExecutor(3) as pool:
         getting = pool.submit(jobs.get)
         iterating = pool.submit(list, jobs)
-        wait_for(lambda: len(jobs.engine.getters.waiting) == 2)
+        wait_until(lambda: len(jobs.engine.getters.waiting) == 2)
         jobs.close()
         with pytest.raises(Closed):
             getting.result()
@@ -387,7 +391,7 @@ def test_a_put_waits_for_room(store: Store) -> None:
     queue.put(b"a")
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(queue.put, value, timeout=SOON_S) for value in (b"b", b"c")]
-        wait_for(lambda: len(queue.engine.putters.waiting) == 2)
+        wait_until(lambda: len(queue.engine.putters.waiting) == 2)
         for _ in range(3):
             queue.get(timeout=SOON_S).ack()
         assert sorted(future.result().offset for future in waiting) == [1, 2]

@@ -16,8 +16,7 @@ from logstore import Closed, Empty, InvalidArgument, ReadOnly, Store, UnknownTop
 from logstore.client.queue.queue import Queue
 from logstore.client.queue.registry import Queues
 from logstore.errors import LogstoreError
-
-SOON_S = 20.0
+from waits import SOON_S
 
 
 @pytest.fixture

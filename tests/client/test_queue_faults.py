@@ -18,8 +18,7 @@ from logstore.client.queue.read_only import ReadOnlyQueue
 from logstore.format.batch import batches
 from logstore.format.queue_state import Buried, Settled, decode_event
 from promises import check_verified
-
-SOON_S = 20.0
+from waits import SOON_S
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,21 +12,13 @@ import logstore
 from logstore import Full, InvalidArgument, Store
 from logstore.client.queue.queue import Queue
 from logstore.errors import RecordTooLarge
-
-SOON_S = 20.0
+from waits import SOON_S, wait_until
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with logstore.open(tmp_path) as opened:
         yield opened
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.001)
 
 
 def waiting_putters(queue: Queue) -> int:
@@ -39,9 +30,9 @@ def test_who_wants_room_for_less_does_not_wait_for_who_wants_more(store: Store) 
     queue.put_many([b"a", b"b", b"c"])
     with ThreadPoolExecutor(2) as pool:
         many = pool.submit(queue.put_many, [b"d"] * 3, timeout=SOON_S)
-        wait_for(lambda: waiting_putters(queue) == 1)
+        wait_until(lambda: waiting_putters(queue) == 1)
         one = pool.submit(queue.put, b"e", timeout=SOON_S)
-        wait_for(lambda: waiting_putters(queue) == 2)
+        wait_until(lambda: waiting_putters(queue) == 2)
         queue.get().ack()
         assert one.result(SOON_S / 2).offset == 3
         for _ in range(3):
@@ -55,9 +46,9 @@ def test_a_putter_who_cannot_use_its_room_passes_it_on(store: Store) -> None:
     queue.put(b"a")
     with ThreadPoolExecutor(2) as pool:
         large = pool.submit(queue.put, bytes(2000), timeout=SOON_S)
-        wait_for(lambda: waiting_putters(queue) == 1)
+        wait_until(lambda: waiting_putters(queue) == 1)
         small = pool.submit(queue.put, b"b", timeout=SOON_S)
-        wait_for(lambda: waiting_putters(queue) == 2)
+        wait_until(lambda: waiting_putters(queue) == 2)
         queue.get().ack()
         with pytest.raises(RecordTooLarge):
             large.result(SOON_S / 2)
@@ -96,7 +87,7 @@ def test_no_handler_ends_its_worker(store: Store, ending: type[BaseException]) -
 
     with queue.work(handler, backoff=0.01):
         assert done.wait(SOON_S)
-        wait_for(lambda: queue.stats().dead == 1)
+        wait_until(lambda: queue.stats().dead == 1)
 
 
 def test_workers_that_are_stopped_just_before_they_wait_do_not_wait(
