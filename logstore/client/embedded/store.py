@@ -116,9 +116,10 @@ class Store(TopicStore):
         """The durable queue of this name, made if there is none; the same object for all who ask for it.
 
         ``settings`` are those of ``QueueConfig``: they are kept with the queue, and those given now change what was
-        kept. A serializer makes bytes of what is put, a deserializer the value of what is got; they are not kept.
-        Raises InvalidTopicName, InvalidSetting, InvalidArgument (a topic of that name is no queue), StorageFailure,
-        Closed.
+        kept. A serializer makes bytes of what is put, a deserializer the value of what is got; they are not kept, and
+        one that is given takes the place of the one before for all who hold the queue: give them once, where it is
+        first asked for, and ask for it without them elsewhere. Raises InvalidTopicName, InvalidSetting, InvalidArgument
+        (a topic of that name is no queue), StorageFailure, Closed.
         """
         self._data_dir.check_open()
         return self._queues.open(name, serializer, deserializer, settings)
