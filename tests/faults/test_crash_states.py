@@ -152,6 +152,7 @@ MISSED_IN: dict[Site, str] = {
     "sync in write_file < OffsetCheckpoints._write < OffsetCheckpoints._store_cleaner_offsets": "compactions",
     "sync in write_file < OffsetCheckpoints._write < OffsetCheckpoints.save": "delete",
     "sync in write_file < DataDir.close": "close",
+    "sync in write_file < ServerSettings.store < DataDir.alter_settings": "alter_server",
     "sync in write_file < StateFiles.save < OwnedLog._save_state": "rolls",
     "sync in write_file < Topics._make_partitions < Topics.alter": "add_partition",
     "sync in write_file < Topics._make_partitions < Topics.create": "create",
@@ -169,6 +170,7 @@ MISSED_IN: dict[Site, str] = {
     "sync_dir < _start_segment < recover": "create",
     "sync_dir < swap_in < SegmentList.replace": "compact",
     "sync_dir in write_file < OffsetCheckpoints._write < OffsetCheckpoints.save": "truncate_within",
+    "sync_dir in write_file < ServerSettings.store < DataDir.alter_settings": "alter_server",
     "sync_dir in write_file < Topics._write < Topics.alter": "alter",
     "sync_dir in write_file < Topics._write < Topics.create": "create",
 }

@@ -17,18 +17,27 @@ from logstore.storage import data_dir as data_dir_module
 from logstore.storage.data_dir import DataDir
 from logstore.storage.durability import Durability
 from logstore.storage.partition import PartitionLog
-from logstore.storage.topics import TopicDescription
+from logstore.storage.server_settings import Scope
 
 PartitionKey = tuple[str, int]
 
 
+SERVER = "the server's settings"  # no name of a topic, and kept in a journal like one
+
+
 class TopicState(NamedTuple):
+    """Of the server, without partitions, too."""
+
     partitions: int
     settings: Mapping[str, str]
 
-    @classmethod
-    def of(cls, topic: TopicDescription) -> "TopicState":
-        return cls(topic.partitions, dict(topic.overrides))
+
+def states_of(data_dir: DataDir) -> dict[str, TopicState]:
+    """What there is, by topic; of the server where its settings were changed."""
+    states = {topic.name: TopicState(topic.partitions, dict(topic.overrides)) for topic in data_dir.topics()}
+    if changed := data_dir.settings.changed[Scope.ALL_BROKERS]:
+        states[SERVER] = TopicState(0, dict(changed))
+    return states
 
 
 # ------------------------------------------------------------------------------------------------ what a journal says
@@ -128,6 +137,10 @@ class Journal:
 # ----------------------------------------------------------------------------------------------------------- driving
 
 
+def _given(texts: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 class Driver:
     """A data directory in use. A call that fails raises the engine's own error, and leaves in the journal what it was
     about to do."""
@@ -158,17 +171,25 @@ class Driver:
         return self.data_dir.log(topic, partition)
 
     def create(self, topic: str = "t", partitions: int = 1, **settings: object) -> None:
-        state = TopicState(partitions, TopicConfig.parse(settings).overrides())
+        state = TopicState(partitions, _given(TopicConfig.texts(settings)))
         self.journal.note(Changing(topic, state))
         self.data_dir.create_topic(topic, partitions, settings)
         self.journal.note(Changed(topic, state))
 
     def alter(self, topic: str = "t", partitions: int | None = None, **settings: object) -> None:
         before = self.data_dir.topic(topic)
-        state = TopicState(partitions or before.partitions, before.config.replace(settings).overrides())
+        given = _given({**before.overrides, **TopicConfig.texts(settings)})
+        state = TopicState(partitions or before.partitions, given)
         self.journal.note(Changing(topic, state))
         self.data_dir.alter_topic(topic, settings, partitions)
         self.journal.note(Changed(topic, state))
+
+    def alter_server(self, **settings: object) -> None:
+        changed = self.data_dir.settings.changed[Scope.ALL_BROKERS]
+        state = TopicState(0, _given({**changed, **StoreConfig.texts(settings)}))
+        self.journal.note(Changing(SERVER, state))
+        self.data_dir.alter_settings(Scope.ALL_BROKERS, settings)
+        self.journal.note(Changed(SERVER, state))
 
     def delete(self, topic: str = "t") -> None:
         self.journal.note(Changing(topic, None))

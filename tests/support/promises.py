@@ -19,6 +19,7 @@ from driver import (
     PartitionKey,
     Synced,
     TopicState,
+    states_of,
 )
 from log_tools import Clock
 from logstore.format.record import Record
@@ -137,7 +138,7 @@ class Promises:
 
     def settle(self, data_dir: DataDir) -> None:
         """What ``check`` has found in a directory is what must be there from now on: no more, and no less."""
-        found = {topic.name: TopicState.of(topic) for topic in data_dir.topics()}
+        found = states_of(data_dir)
         self.states = {name: [found.get(name)] for name in found.keys() | self.states.keys()}
         self.logs = {key: self.logs.get(key, LogPromise()).settled(log) for key, log in data_dir.logs()}
 
@@ -160,7 +161,7 @@ def check_directory(path: Path, promises: Promises, *, settle: bool = False) -> 
 
 def check(data_dir: DataDir, promises: Promises) -> None:
     """Raises BrokenPromise, and the engine's own errors, where ``data_dir``, just opened, is not what was promised."""
-    found = {topic.name: TopicState.of(topic) for topic in data_dir.topics()}
+    found = states_of(data_dir)
     for name in found.keys() | promises.states.keys():
         allowed = promises.states.get(name, [None])
         demand(found.get(name) in allowed, f"topic {name}: {found.get(name)}, not one of {allowed}")

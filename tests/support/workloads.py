@@ -192,6 +192,10 @@ def alter(driver: Driver) -> None:
     driver.alter("a", retention_ms=7)
 
 
+def alter_server(driver: Driver) -> None:
+    driver.alter_server(log_retention_ms=8)
+
+
 def add_partition(driver: Driver) -> None:
     driver.alter("a", partitions=2)
     driver.append(1, partition=("a", 1), fsync=True)
@@ -251,7 +255,7 @@ def close_untouched(driver: Driver) -> None:
 STEPS: dict[str, tuple[Workload, Workload]] = {
     step.__name__: (prepare, step)
     for prepare, steps in (
-        (two_topics, (create, alter, add_partition, delete, remove_files)),
+        (two_topics, (create, alter, alter_server, add_partition, delete, remove_files)),
         (
             four_segments,
             (roll, truncate_within, truncate_segments, retain, advance, checkpoint, close, close_untouched),
