@@ -9,6 +9,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from logstore.threads import start_thread
+
 logger = logging.getLogger("logstore.groups")
 
 _WAIT_MAX_S = 3600.0
@@ -40,7 +42,7 @@ class Deadlines:
             if self._heap[0][1] == key:
                 self._changed.notify()
             if self._thread.ident is None:
-                self._thread.start()
+                start_thread(self._thread)
 
     def run_due(self) -> None:
         """Act for all whose time has come, in this thread."""

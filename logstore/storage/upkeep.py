@@ -17,6 +17,7 @@ from logstore.storage.compaction import compact_if_due
 from logstore.storage.compaction_plan import plan_log
 from logstore.storage.partition import PartitionLog
 from logstore.storage.retention import age_limit_ms
+from logstore.threads import start_thread
 
 if TYPE_CHECKING:
     from logstore.storage.data_dir import DataDir
@@ -135,7 +136,7 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name=f"logstore-upkeep {data_dir.path}", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         self.stopped.set()

@@ -44,6 +44,7 @@ from logstore.config import ConsumerConfig
 from logstore.errors import Closed, InvalidArgument, LogstoreError, NoCommittedOffset, NotAssigned
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
+from logstore.threads import start_thread
 
 _SLICE_S = 0.1
 _SHORT_SLICE_S = 0.01
@@ -370,7 +371,7 @@ class ClusterConsumer(TakesTurns, Consumer):
         if self._membership.is_member:
             self._membership.leave(self._admin.timeout_s)  # the listener is told in this thread
         thread = threading.Thread(target=self._client.close, name="logstore consumer closing", daemon=True)
-        thread.start()
+        start_thread(thread)
         thread.join(_CLOSING_S)
 
     def __exit__(

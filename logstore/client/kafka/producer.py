@@ -38,6 +38,7 @@ from logstore.errors import (
     Unsupported,
 )
 from logstore.storage.durability import Durability
+from logstore.threads import start_thread
 
 DeliveryCallback = Callable[[Receipt | None, BaseException | None], None]
 
@@ -106,7 +107,7 @@ class ClusterProducer(Producer):
         self._is_closing = self._is_closed = False
         self._close_timeout_s: float | None = None
         self._thread = threading.Thread(target=self._listen, name="logstore producer", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
         _OPEN.add(self)
 
     # ---------------------------------------------------------------------------------------------------------- sending

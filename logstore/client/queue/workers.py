@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from logstore.client.queue.messages import as_ms
 from logstore.client.queue.waiting import NEVER_S
 from logstore.errors import Empty, InvalidArgument, LogstoreError, NotInFlight
+from logstore.threads import start_thread
 
 if TYPE_CHECKING:
     from logstore.client.queue.messages import Job
@@ -51,7 +52,7 @@ class Workers:
             for number in range(workers)
         ]
         for thread in self._threads:
-            thread.start()
+            start_thread(thread)
 
     def stop(self, wait: bool = True) -> None:
         """Take no more messages. ``wait`` until the handlers under way have come to their end."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from logstore.client.embedded.consumer.errand import Errand, is_interruptible
 from logstore.client.turns import AutoResetEvent
 from logstore.errors import LogstoreError
+from logstore.threads import start_thread
 
 logger = logging.getLogger("logstore.client")
 
@@ -79,7 +80,7 @@ class Heartbeats:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
-                self._thread.start()
+                start_thread(self._thread)
             except BaseException:  # a Ctrl-C: the thread may run all the same, and sees that it is not wanted
                 self._thread = None
                 raise

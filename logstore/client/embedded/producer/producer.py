@@ -58,6 +58,7 @@ from logstore.errors import (
 )
 from logstore.storage.data_dir import DataDir
 from logstore.storage.upkeep import monotonic_ms
+from logstore.threads import start_thread
 
 logger = logging.getLogger("logstore.client")
 
@@ -193,7 +194,7 @@ class EmbeddedProducer(Producer):
             return
         self._thread = threading.Thread(target=self._run, name=f"logstore {self._name}", daemon=True)
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except BaseException:  # a Ctrl-C in the middle: the thread may run all the same, and sees that it is not wanted
             self._thread = None
             raise
