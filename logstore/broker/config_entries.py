@@ -72,16 +72,27 @@ for _row in StoreConfig.rows():
 del _DEFAULTS_OF[""]
 
 
-def topic_entries(topic: TopicDescription, settings: ServerSettings) -> list[ConfigEntry]:
-    """All settings of a topic."""
+def default_entries(settings: ServerSettings) -> list[ConfigEntry]:
+    """All settings of a topic that sets nothing itself."""
+    defaults = settings.config.topic_config()
     entries = []
     for row in TopicConfig.rows():
         candidates = _candidates(_DEFAULTS_OF.get(row.name, []), settings)
-        if row.name in topic.overrides:
-            candidates.insert(0, Candidate(row.name, topic.overrides[row.name], ConfigSource.TOPIC))
         source = candidates[0].source if candidates else ConfigSource.DEFAULT
-        entries.append(ConfigEntry(row, as_text(getattr(topic.config, row.field)), source, candidates, False))
+        entries.append(ConfigEntry(row, as_text(getattr(defaults, row.field)), source, candidates, is_read_only=False))
     return entries
+
+
+def topic_entries(topic: TopicDescription, defaults: Iterable[ConfigEntry]) -> list[ConfigEntry]:
+    """All settings of a topic, where ``defaults`` are those of one that sets nothing itself."""
+    return [_overridden(entry, topic.overrides.get(entry.row.name)) for entry in defaults]
+
+
+def _overridden(entry: ConfigEntry, own: str | None) -> ConfigEntry:
+    if own is None:
+        return entry
+    candidates = [Candidate(entry.row.name, own, ConfigSource.TOPIC), *entry.candidates]
+    return entry._replace(value=own, source=ConfigSource.TOPIC, candidates=candidates)
 
 
 def broker_entries(broker: Broker) -> list[ConfigEntry]:

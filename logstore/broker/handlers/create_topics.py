@@ -3,7 +3,7 @@
 from functools import partial
 
 from logstore.broker.broker import Broker
-from logstore.broker.config_entries import topic_entries
+from logstore.broker.config_entries import default_entries, topic_entries
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refusal, Refused, attempt, repeated
 from logstore.broker.topic_arguments import (
@@ -103,6 +103,6 @@ def _result(broker: Broker, name: str, made: TopicDescription | Refusal) -> Crea
             CreatableTopicConfigs(
                 name=entry.row.name, value=entry.value, read_only=entry.is_read_only, config_source=entry.source
             )
-            for entry in topic_entries(made, broker.store.settings)
+            for entry in topic_entries(made, default_entries(broker.store.settings))
         ],
     )
