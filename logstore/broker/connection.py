@@ -117,6 +117,8 @@ class Connection(asyncio.BufferedProtocol):
         """Take note of what is in memory of this connection, and of whether it may have more. What fits the buffer that
         everybody has never waits: who fills the memory holds up large requests only."""
         size = self._reader.held_size + sum(map(len, self._waiting)) + self._sender.queued_size
+        if self.turns:
+            size += sum(turn.size for turn in self.turns)
         if size != self._held_size:
             self._held_size = size
             self._memory.hold(self, size)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from logstore.broker import handlers
 from logstore.broker.context import RequestContext
+from logstore.broker.refusal import told
 from logstore.errors import LogstoreError
 from logstore.wire.api import Api, ApiKey
 from logstore.wire.error_codes import ErrorCode, error_code
@@ -105,6 +106,6 @@ def _failed(broker: "Broker", api: Api, error: Exception) -> Message:
     fields = {field.name for field in api.response.wire_fields}
     if "error_code" not in fields:
         raise error
-    message = {"error_message": str(error)} if "error_message" in fields else {}
+    message = {"error_message": told(error)} if "error_message" in fields else {}
     response: Any = api.response
     return response(error_code=code, **message)  # type: ignore[no-any-return]

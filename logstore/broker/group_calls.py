@@ -55,6 +55,7 @@ async def reply_of(
             loop.call_soon_threadsafe(settle, reply)
 
     ask(request, take)
+    del request  # the coordinator keeps what it needs of it
     return await answer
 
 

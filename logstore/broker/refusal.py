@@ -13,6 +13,8 @@ from logstore.wire.error_codes import ErrorCode, error_code
 
 logger = logging.getLogger("logstore.broker")
 
+_MESSAGE_LENGTH_MAX = 1_000  # a name in it may be as long as a request, and a response has no room for it
+
 _Result = TypeVar("_Result")
 
 
@@ -28,7 +30,13 @@ class Refused(Exception):
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(code, message)
-        self.refusal = Refusal(code, message)
+        self.refusal = Refusal(code, None if message is None else told(message))
+
+
+def told(message: object) -> str:
+    """What a client is told, of an error or a text."""
+    text = str(message)
+    return text if len(text) <= _MESSAGE_LENGTH_MAX else f"{text[:_MESSAGE_LENGTH_MAX]}..."
 
 
 def attempt(what: str, do: Callable[[], _Result]) -> _Result | Refusal:
@@ -38,7 +46,7 @@ def attempt(what: str, do: Callable[[], _Result]) -> _Result | Refusal:
     except Refused as refused:
         return refused.refusal
     except LogstoreError as error:
-        return Refusal(error_code(error), str(error))
+        return Refusal(error_code(error), told(error))
     except Exception:
         logger.exception("%s failed", what)
         return Refusal(ErrorCode.UNKNOWN_SERVER_ERROR, "an error of the broker; its log says more")

@@ -45,6 +45,10 @@ class Route(NamedTuple):
 _ROUTES: dict[int, Route] = {}  # of versions that were asked for, by the first four bytes of a request
 
 
+# Requests whose handlers wait for long, and keep nothing of them while they do.
+_RELEASED = (ApiKey.JOIN_GROUP.value, ApiKey.SYNC_GROUP.value)
+
+
 class Later(Protocol):
     """A response that is not there yet."""
 
@@ -54,13 +58,15 @@ class Later(Protocol):
 
 class Turn:
     """The place of a request that has to wait in the order of its connection's answers. It is answered once; after
-    ``abandon``, when the connection is gone, that has no effect. ``on_abandoned`` is called then."""
+    ``abandon``, when the connection is gone, that has no effect. ``on_abandoned`` is called then. ``size``: how many
+    bytes of the request are kept in memory meanwhile."""
 
-    __slots__ = ("connection", "correlation_id", "on_abandoned", "read_s", "response", "route")
+    __slots__ = ("connection", "correlation_id", "on_abandoned", "read_s", "response", "route", "size")
 
     def __init__(self, connection: "Connection", route: Route, correlation_id: int) -> None:
         self.connection, self.route, self.correlation_id = connection, route, correlation_id
         self.read_s = connection.read_s
+        self.size = 0
         self.response: Sequence[Piece] | None = None
         self.on_abandoned: Callable[[], None] | None = None
 
@@ -121,6 +127,8 @@ def begin(connection: "Connection", frame: Buffer) -> None:
     if type(response) is bytes:
         turn.answer(response)
     else:
+        if type(response) is _Awaited and api_key not in _RELEASED:
+            turn.size = len(frame)
         response.answer(turn)  # type: ignore[union-attr]  # bytes are no Later
 
 

@@ -10,7 +10,12 @@ import pytest
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from logstore.wire.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
-from logstore.wire.messages.create_topics import CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest
+from logstore.wire.messages.create_topics import (
+    CreatableReplicaAssignment,
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+)
 from logstore.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from logstore.wire.messages.describe_groups import DescribeGroupsRequest
 from logstore.wire.messages.describe_producers import DescribeProducersRequest, TopicRequest
@@ -64,6 +69,17 @@ def test_what_is_asked_for_thousands_of_times_is_answered_once(broker: LoopBroke
     with broker.connect() as peer:
         peer.sendall(frame)
         assert len(read_frame(peer)) < 20_000
+
+
+def test_a_refusal_does_not_say_again_all_that_was_said(broker: LoopBroker) -> None:
+    """It would not fit the response."""
+    [found] = broker.ask(CreateTopicsRequest(topics=[creatable("x" * 32767)]), 2).topics
+    assert (found.error_code, found.name) == (ErrorCode.INVALID_TOPIC_EXCEPTION, "x" * 32767)
+    assert len(found.error_message) < 1_100
+    configs = [CreatableTopicConfig("x" * 32767, "1")]
+    [found] = broker.ask(CreateTopicsRequest(topics=[creatable("u", configs=configs)]), 2).topics
+    assert found.error_code == ErrorCode.INVALID_CONFIG
+    assert len(found.error_message) < 1_100
 
 
 def test_a_partition_that_is_asked_for_twice_is_not_searched_as_in_kafka(broker: LoopBroker) -> None:

@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ import pytest
 
 from logstore.broker.connection import Connection
 from logstore.format.batch import encode_batch
+from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.api_versions import ApiVersionsRequest
 from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -88,6 +90,80 @@ def test_a_large_request_that_keeps_coming_is_not_cut_off(tmp_path: Path) -> Non
         read_frame(peer)
 
 
+def join(metadata: bytes = b"") -> JoinGroupRequest:
+    return JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=HOUR_MS,
+        protocol_type="consumer",
+        protocols=[JoinGroupRequestProtocol(name="range", metadata=metadata)],
+    )
+
+
+def lengthened(request: bytes, size: int) -> bytes:
+    """With so many bytes behind the last field, which nobody minds."""
+    return struct.pack(">i", len(request) - 4 + size) + request[4:] + bytes(size)
+
+
+@contextlib.contextmanager
+def growth_max(size: int) -> Iterator[None]:
+    """No more than ``size`` bytes are held at the end that were not at the beginning."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < size
+    finally:
+        tracemalloc.stop()
+
+
+def test_records_are_not_kept_in_memory_until_they_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loop_broker(tmp_path / "data") as broker, broker.connect() as peer:
+        broker.store.create_topic("t")
+        log = broker.store.log("t")
+        flush, is_to_go_on = log.flush, Event()
+        monkeypatch.setattr(log, "flush", lambda: is_to_go_on.wait(30) and flush())
+        with growth_max(5_000_000):
+            for _ in range(20):
+                peer.sendall(produce(900_000, acks=-1))
+            wait_until(lambda: log.log_end_offset == 20)
+        is_to_go_on.set()
+        for _ in range(20):
+            read_frame(peer)
+
+
+def test_a_request_that_waits_for_a_thread_counts_among_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loop_broker(tmp_path / "data") as broker, broker.connect() as peer:
+        is_to_go_on = Event()
+        monkeypatch.setattr(broker.store, "planned_topic", lambda *arguments: is_to_go_on.wait(30))
+        topics = [CreatableTopic(name="u", num_partitions=1, replication_factor=1)]
+        peer.sendall(lengthened(frame_of(CreateTopicsRequest(topics=topics), 7), 1_000_000))
+        wait_until(lambda: broker.broker.memory.total > 1_000_000)
+        is_to_go_on.set()
+        read_frame(peer)
+        wait_until(lambda: not broker.broker.memory.total)
+
+
+def test_a_member_that_waits_for_others_costs_what_it_says_and_no_more(tmp_path: Path) -> None:
+    settings = {"group_initial_rebalance_delay_ms": HOUR_MS, "offsets_topic_num_partitions": 1}
+    with loop_broker(tmp_path / "data", settings) as broker, broker.connect() as peer:
+        assert is_alive(broker)
+        with growth_max(2_000_000):
+            peer.sendall(lengthened(frame_of(join(), 3), 5_000_000))
+            wait_until(lambda: broker.broker.groups.groups())
+            wait_until(lambda: not broker.broker.memory.total)
+
+
+def test_what_a_member_says_of_itself_is_no_larger_than_can_be_stored(tmp_path: Path) -> None:
+    with loop_broker(tmp_path / "data", {"offsets_topic_num_partitions": 1, "message_max_bytes": 10_000}) as broker:
+        assert broker.ask(join(bytes(10_001)), 3).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+        assert broker.ask(join(bytes(9_000)), 3).error_code == 0
+
+
 # ------------------------------------------------------------------------------------------------ those that hang up
 
 
@@ -112,18 +188,10 @@ def test_who_waits_behind_a_long_poll_longer_than_one_may_idle_is_served(tmp_pat
 
 def test_members_that_hang_up_while_they_join_leave_nothing_of_their_connections(tmp_path: Path) -> None:
     settings = {"group_initial_rebalance_delay_ms": HOUR_MS, "offsets_topic_num_partitions": 1}
-    protocol = JoinGroupRequestProtocol(name="range", metadata=b"")
-    join = JoinGroupRequest(
-        group_id="g",
-        session_timeout_ms=10_000,
-        rebalance_timeout_ms=HOUR_MS,
-        protocol_type="consumer",
-        protocols=[protocol],
-    )
     with loop_broker(tmp_path / "data", settings) as broker:
         for number in range(1, 4):
             with broker.connect() as peer:
-                peer.sendall(frame_of(join, 3))
+                peer.sendall(frame_of(join(), 3))
                 wait_until(lambda: broker.broker.tasks)
             wait_until(lambda number=number: broker.broker.metrics.connections_closed == number)
         assert is_alive(broker)

@@ -29,7 +29,16 @@ NAMES = ["orders", "compacted", "zipped", "stamped", "g", "consumers"]
 _TEXTS = [
     *("", ".", "..", "../x", "a/b", "/etc/passwd", "a\0b", "größe", "日本 😀", "a.b", "a_b", "__consumer_offsets"),
     *("__cluster_metadata", "x" * 249, "x" * 250, "y" * 32767, "0", "-1", "9" * 5000, "nan", "1e400", "retention.ms"),
-    *("max.message.bytes", "cleanup.policy", "compact,delete", "segment.bytes", "consumer", "range", "uniform", "(a*)*"),
+    *(
+        "max.message.bytes",
+        "cleanup.policy",
+        "compact,delete",
+        "segment.bytes",
+        "consumer",
+        "range",
+        "uniform",
+        "(a*)*",
+    ),
 ]
 _NUMBERS = [0, 1, 2, 3, -1, -2, -3, -4, -5, -6, 100, 100_001]
 _NOW_MS = 1_700_000_000_000
@@ -58,8 +67,11 @@ def _batches() -> Iterator[bytes]:
             for sequence in (-(2**31), -1, 0, 1, 2**31 - 1):
                 yield encode_batch(
                     *([b"a", b"b"],),
-                    **{"timestamps_ms": _NOW_MS, "keys": [b"k"] * 2, "producer_id": producer},
-                    **{"producer_epoch": epoch, "base_sequence": sequence},
+                    timestamps_ms=_NOW_MS,
+                    keys=[b"k"] * 2,
+                    producer_id=producer,
+                    producer_epoch=epoch,
+                    base_sequence=sequence,
                 )
 
 
@@ -145,7 +157,9 @@ def _flipped_body(frame: bytes, random: Random) -> bytes:
 def _huge(frame: bytes, random: Random) -> bytes:
     """Sizes and counts beyond all bounds."""
     position = random.randrange(8, len(frame))
-    value = random.choice([b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff\x0f", b"\xfe\xff\x7f", b"\x7f\xff"])
+    value = random.choice(
+        [b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff\x0f", b"\xfe\xff\x7f", b"\x7f\xff"]
+    )
     return frame[:position] + value + frame[position + random.choice([0, len(value)]) :]
 
 
@@ -155,7 +169,9 @@ def _with_more(frame: bytes, random: Random) -> bytes:
 
 def _tagged(frame: bytes, random: Random) -> bytes:
     """Tags that nobody knows, in the place of those at the end."""
-    tags = random.choice([b"\x01\x05\x00", b"\x02\x05\x00\x05\x00", b"\x02\x05\x00\x04\x00", b"\x01\x00\x7f", b"\xff\xff\xff\xff\x0f"])
+    tags = random.choice(
+        [b"\x01\x05\x00", b"\x02\x05\x00\x05\x00", b"\x02\x05\x00\x04\x00", b"\x01\x00\x7f", b"\xff\xff\xff\xff\x0f"]
+    )
     return frame[:-1] + tags
 
 
@@ -173,4 +189,10 @@ def _doubled(frame: bytes, random: Random) -> bytes:
     return frame[:stop] + frame[start:stop] * random.choice([1, 3]) + frame[stop:]
 
 
-_BREAKS = (_cut, _flipped, _flipped_body, _flipped_body, _huge, _huge, _with_more, _tagged, _other_version, _other_api, _doubled)
+_HUGE = (b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff\x0f", b"\xfe\xff\x7f", b"\x7f\xff")
+# One; one twice; two in the wrong order; one whose size is too large; 2^32 - 1 of them.
+_TAGS = (b"\1\5\0", b"\2\5\0\5\0", b"\2\5\0\4\0", b"\1\0\x7f", b"\xff\xff\xff\xff\x0f")
+_BREAKS = (
+    *(_cut, _flipped, _flipped_body, _flipped_body, _huge, _huge, _with_more),
+    *(_tagged, _other_version, _other_api, _doubled),
+)

@@ -8,6 +8,7 @@ from logstore.broker.authorized_operations import GROUP_OPERATIONS
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
+from logstore.broker.refusal import told
 from logstore.errors import LogstoreError
 from logstore.format.group_records import Partitions
 from logstore.groups.requests import ConsumerMemberDescription
@@ -38,7 +39,7 @@ def _describe(broker: Broker, group: str, operations: int, names: Mapping[UUID, 
     try:
         described = broker.groups.describe_consumer_group(group)
     except LogstoreError as error:
-        return DescribedGroup(error_code=group_error_code(error), error_message=str(error), group_id=group)
+        return DescribedGroup(error_code=group_error_code(error), error_message=told(error), group_id=group)
     return DescribedGroup(
         error_message=None,
         group_id=group,

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import client_host_of, group_error_code, ready_groups
+from logstore.broker.refusal import told
 from logstore.errors import LogstoreError
 from logstore.format.group_records import Partitions
 from logstore.groups.requests import JOINING_EPOCH, ConsumerHeartbeat, ConsumerReply
@@ -27,7 +28,7 @@ async def handle(
         groups = await ready_groups(broker)
         reply = groups.consumer_heartbeat(_heartbeat(request, context))
     except LogstoreError as error:
-        return ConsumerGroupHeartbeatResponse(error_code=group_error_code(error), error_message=str(error))
+        return ConsumerGroupHeartbeatResponse(error_code=group_error_code(error), error_message=told(error))
     return _response(reply)
 
 

@@ -3,7 +3,7 @@
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import client_host_of, group_error_code, ready_groups, reply_of
-from logstore.errors import GroupFull, LogstoreError, MemberIdRequired
+from logstore.errors import GroupFull, LogstoreError, MemberIdRequired, RecordTooLarge
 from logstore.groups.requests import NO_MEMBER_ID, JoinReply, JoinRequest
 from logstore.wire.messages.join_group import JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember
 
@@ -13,17 +13,30 @@ _FIRST_VERSION_WITH_SKIP_ASSIGNMENT = 9
 
 
 async def handle(broker: Broker, request: JoinGroupRequest, context: RequestContext) -> JoinGroupResponse:
+    member_id = request.member_id
     try:
         groups = await ready_groups(broker)
-        reply = await reply_of(groups.join, _join_request(request, context))
+        _check_size(broker, request)
+        asked = _join_request(request, context)
+        del request  # it may be large, and the wait long
+        reply = await reply_of(groups.join, asked)
     except LogstoreError as error:
         reply = error
     no_protocol = None if context.api_version >= _FIRST_VERSION_WITH_NULL_PROTOCOL else ""
     if isinstance(reply, LogstoreError):
         return JoinGroupResponse(
-            error_code=group_error_code(reply), protocol_name=no_protocol, member_id=_member_id_told(reply, request)
+            error_code=group_error_code(reply), protocol_name=no_protocol, member_id=_member_id_told(reply, member_id)
         )
     return _joined(reply, no_protocol)
+
+
+def _check_size(broker: Broker, request: JoinGroupRequest) -> None:
+    """Refuse what could never be stored, when all members have joined, but would be kept until then. Raises
+    RecordTooLarge."""
+    size = sum(len(protocol.metadata) for protocol in request.protocols)
+    limit = broker.store.settings.config.message_max_bytes
+    if size > limit:
+        raise RecordTooLarge(size, limit)
 
 
 def _join_request(request: JoinGroupRequest, context: RequestContext) -> JoinRequest:
@@ -43,10 +56,10 @@ def _join_request(request: JoinGroupRequest, context: RequestContext) -> JoinReq
     )
 
 
-def _member_id_told(error: LogstoreError, request: JoinGroupRequest) -> str:
+def _member_id_told(error: LogstoreError, sent: str) -> str:
     if isinstance(error, MemberIdRequired):
         return error.member_id
-    return NO_MEMBER_ID if isinstance(error, GroupFull) else request.member_id
+    return NO_MEMBER_ID if isinstance(error, GroupFull) else sent
 
 
 def _joined(reply: JoinReply, no_protocol: str | None) -> JoinGroupResponse:

@@ -10,8 +10,9 @@ A batch that an idempotent producer sends again is acknowledged with the offset 
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
-from logstore.broker.refusal import Refused
+from logstore.broker.refusal import Refused, told
 from logstore.errors import InvalidRecord, LogstoreError
 from logstore.format.record import Buffer
 from logstore.groups.offsets_log import OFFSETS_TOPIC
@@ -42,9 +43,11 @@ _NONE = -1
 
 
 class Outcome(NamedTuple):
-    """What became of a batch. ``log`` is None where it was refused, and ``error`` says why."""
+    """What became of a batch: not the batch itself, which need not be in memory any more while its log is synced.
+    ``log`` is None where it was refused, and ``error`` says why."""
 
-    batch: Batch
+    topic: str | UUID
+    partition: int
     base_offset: int = _NONE
     log_append_time_ms: int = _NONE
     end_offset: int = _NONE
@@ -64,10 +67,10 @@ def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "byte
         try:
             base_offset, append_time_ms, _, log = _append(broker, batch, version)
         except (LogstoreError, Refused) as error:
-            return _encode([_refused(broker, batch, error)], version)
+            return _encode([_refused(broker, batch.topic, batch.partition, error)], version)
         if not log.is_flush_due:
             return encode_appended(version, batch[0], batch[1], base_offset, append_time_ms, log.log_start_offset)
-        outcomes = [Outcome(batch, base_offset, append_time_ms, log.log_end_offset, log)]
+        outcomes = [Outcome(batch[0], batch[1], base_offset, append_time_ms, log.log_end_offset, log)]
     else:
         outcomes = [_outcome(broker, batch, acks, version) for batch in batches]
     if acks == ACKS_ALL and broker.waits_for_disk:
@@ -82,9 +85,9 @@ def _outcome(broker: "Broker", batch: Batch, acks: int, version: int) -> Outcome
     try:
         if not ACKS_ALL <= acks <= ACKS_ONE:
             raise Refused(ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}; it is -1, 0 or 1")
-        return Outcome(batch, *_append(broker, batch, version))
+        return Outcome(batch.topic, batch.partition, *_append(broker, batch, version))
     except (LogstoreError, Refused) as error:
-        return _refused(broker, batch, error)
+        return _refused(broker, batch.topic, batch.partition, error)
 
 
 def _append(broker: "Broker", batch: Batch, version: int) -> tuple[int, int, int, PartitionLog]:
@@ -112,10 +115,10 @@ def _check_attributes(attributes: int, version: int) -> None:
         raise Refused(ErrorCode.INVALID_TXN_STATE, "no transaction is under way")
 
 
-def _refused(broker: "Broker", batch: Batch, error: LogstoreError | Refused) -> Outcome:
+def _refused(broker: "Broker", topic: str | UUID, partition: int, error: LogstoreError | Refused) -> Outcome:
     code = error.refusal.code if isinstance(error, Refused) else error_code(error)
     broker.metrics.error(ApiKey.PRODUCE, code)
-    return Outcome(batch, code=code, error=error)
+    return Outcome(topic, partition, code=code, error=error)
 
 
 def _silence(outcomes: Sequence[Outcome]) -> bytes:
@@ -128,12 +131,12 @@ def _silence(outcomes: Sequence[Outcome]) -> bytes:
 
 def _encode(outcomes: Sequence[Outcome], version: int) -> bytes:
     if len(outcomes) == 1:
-        (topic, partition, _), base_offset, append_time_ms, _, log, _, _ = outcomes[0]
+        topic, partition, base_offset, append_time_ms, _, log, _, _ = outcomes[0]
         if log is not None:
             return encode_appended(version, topic, partition, base_offset, append_time_ms, log.log_start_offset)
     topics: dict[Any, list[PartitionProduceResponse]] = {}
     for outcome in outcomes:
-        topics.setdefault(outcome.batch.topic, []).append(_partition_response(outcome))
+        topics.setdefault(outcome.topic, []).append(_partition_response(outcome))
     responses = [TopicProduceResponse(name=topic, partition_responses=found) for topic, found in topics.items()]
     return ProduceResponse(responses=responses).encode(version)
 
@@ -142,7 +145,7 @@ def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
     error = outcome.error
     records = error.records if isinstance(error, InvalidRecord) else ()
     return PartitionProduceResponse(
-        index=outcome.batch.partition,
+        index=outcome.partition,
         error_code=outcome.code,
         base_offset=outcome.base_offset,
         log_append_time_ms=outcome.log_append_time_ms,
@@ -153,7 +156,7 @@ def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
 
 
 def _message(error: LogstoreError | Refused) -> str | None:
-    return error.refusal.message if isinstance(error, Refused) else str(error)
+    return error.refusal.message if isinstance(error, Refused) else told(error)
 
 
 class Unsynced:
@@ -179,7 +182,8 @@ class Unsynced:
 
     def _settle(self, number: int, error: LogstoreError | None) -> None:
         if error is not None:
-            self._outcomes[number] = _refused(self._broker, self._outcomes[number].batch, error)
+            outcome = self._outcomes[number]
+            self._outcomes[number] = _refused(self._broker, outcome.topic, outcome.partition, error)
         self._count -= 1
         if not self._count and self._turn.response is None:
             self._finish()

@@ -24,6 +24,7 @@ async def handle(broker: Broker, request: SyncGroupRequest, context: RequestCont
         protocol_type=request.protocol_type,
         protocol=request.protocol_name,
     )
+    del request  # it may be large, and the wait long
     reply = await reply_of(broker.groups.sync, asked)
     if isinstance(reply, LogstoreError):
         return SyncGroupResponse(error_code=group_error_code(reply))
