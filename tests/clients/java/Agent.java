@@ -385,7 +385,14 @@ public final class Agent {
         }
 
         void start(List<String> topics) {
-            thread = new Thread(() -> run(topics));
+            thread = new Thread(() -> {
+                try {
+                    run(topics);
+                } catch (RuntimeException error) {
+                    say(Map.of("event", "broken", "member", name, "error", String.valueOf(error)));
+                    throw error;
+                }
+            });
             thread.setDaemon(true);
             thread.start();
         }

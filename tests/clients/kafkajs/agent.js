@@ -160,6 +160,9 @@ const operations = {
       for (const name of Object.keys(positions)) delete positions[name]
       say({ event: 'assigned', member, partitions })
     })
+    consumer.on(consumer.events.CRASH, ({ payload }) => {
+      if (!payload.restart) say({ event: 'broken', member, error: String(payload.error) })
+    })
     members[member] = { consumer, commit }
     await consumer.connect()
     await consumer.subscribe({ topics, fromBeginning: (settings.reset ?? 'earliest') === 'earliest' })

@@ -19,6 +19,7 @@ from kafka_clients.records import Received, Sent, received_from_json, to_json
 
 PATIENCE_S = 40.0
 _changed = threading.Condition()  # notified with every line of every agent
+_broken: list[str] = []  # members that raised instead of polling on
 
 
 class AgentFailed(Exception):
@@ -28,7 +29,10 @@ class AgentFailed(Exception):
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Looked at again whenever an agent says something."""
     with _changed:
-        assert _changed.wait_for(is_so, timeout_s), f"waited {timeout_s} s in vain: {what}"
+        is_in_time = _changed.wait_for(lambda: is_so() or bool(_broken), timeout_s)
+        if _broken:
+            raise AgentFailed(_broken.pop())
+        assert is_in_time, f"waited {timeout_s} s in vain: {what}"
 
 
 class Agent:
@@ -148,6 +152,8 @@ class Agent:
                 self.members[message["member"]].take_records(message["records"])
             case "committed":
                 self.members[message["member"]].take_commit(message["offsets"])
+            case "broken":
+                _broken.append(f"{self.name} {message['member']}: {message['error']}")
             case "acked":
                 self.streams[message["stream"]].acked[message["number"]] = message["partition"], message["offset"]
             case "failed":

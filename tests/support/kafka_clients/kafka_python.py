@@ -161,6 +161,8 @@ class _Streaming:
 class _Consumer:
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
+        self._topics: list[str] = []
+        self._assigned_s = 0.0
 
     def assign(self, topic: str, partition: int, offset: int) -> None:
         place = TopicPartition(topic, partition)
@@ -168,10 +170,24 @@ class _Consumer:
         self._consumer.seek(place, offset)
 
     def subscribe(self, topics: list[str]) -> None:
+        self._topics, self._assigned_s = topics, time.monotonic()
         self._consumer.subscribe(topics)
 
     def poll(self, timeout_s: float) -> list[Received]:
-        return [_received(record) for found in self._consumer.poll(timeout_s * 1000).values() for record in found]
+        found = self._consumer.poll(max(timeout_s, 0.2) * 1000)
+        self._join_again_if_stuck()
+        return [_received(record) for records in found.values() for record in records]
+
+    def _join_again_if_stuck(self) -> None:
+        """A poll that ends between JoinGroup and the answer to SyncGroup forgets that answer: the client then takes
+        itself for a member without partitions, for ever (3.0.12, with Kafka too)."""
+        now_s = time.monotonic()
+        if self._consumer.assignment() or not self._topics:
+            self._assigned_s = now_s
+        elif now_s - self._assigned_s > 5:
+            self._consumer.unsubscribe()
+            self._consumer.subscribe(self._topics)
+            self._assigned_s = now_s
 
     def assignment(self) -> list[tuple[str, int]]:
         return [(place.topic, place.partition) for place in self._consumer.assignment()]

@@ -155,6 +155,13 @@ class _Member:
         self._thread.join(60)
 
     def _run(self) -> None:
+        try:
+            self._poll()
+        except Exception as error:
+            say({"event": "broken", "member": self._name, "error": repr(error)})
+            raise
+
+    def _poll(self) -> None:
         self._consumer.subscribe(self._topics)
         assigned: list[tuple[str, int]] = []
         while not self._is_leaving:
