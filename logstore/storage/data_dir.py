@@ -205,7 +205,8 @@ class DataDir:
             self.settings.store(changed, config)
             self._registry.defaults, self._topics = defaults, topics
             for (name, _), log in self._logs.items():
-                log.config = topics[name].config
+                if name in topics:  # else it was being made when something broke that off
+                    log.config = topics[name].config
         for name in topics:
             self._tell_of_topic(name)
 
