@@ -91,11 +91,20 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._is_serving = False
         if self._is_at_ease and not self._reader.held_size and not self._memory.is_full:
+            if self._server.is_rush(self.read_s):
+                self._server.flush_soon(self)
+                return
             self._flush()
             if self._sender.is_idle:
                 return
         self._note_unfinished(bool(frames))
         self._go_on()
+
+    def flush(self) -> None:
+        """Send what is ready: the server's turn to do so has come."""
+        self._flush()
+        if not self._sender.is_idle:
+            self._go_on_alone()
 
     def _may_serve(self, frame: memoryview | bytes) -> bool:
         """Whether the request that is next in order may be served now."""

@@ -19,6 +19,7 @@ logger = logging.getLogger("logstore.broker")
 
 _ACCEPTED_AT_ONCE_MAX = 100
 _PAUSE_S = 1.0  # where the system has no descriptor, or no memory, for another connection
+_RUSH_S = 0.000_06  # some two requests' worth
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -31,6 +32,8 @@ class Server:
         self._taken_in: set[asyncio.Task[object]] = set()  # connections that are just being made
         self._by_host: Counter[str] = Counter()
         self._socket: socket.socket | None = None
+        self._read_s = 0.0  # when something was last read from a client
+        self._to_flush: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         config = broker.config
         timeouts_ms = (config.request_read_timeout_ms, config.response_write_timeout_ms, config.connections_max_idle_ms)
@@ -126,6 +129,25 @@ class Server:
             peer.close()
             logger.info("connection from %s ended: %s", host, error)
             self.disconnected(connection)
+
+    # ----------------------------------------------------------------------------------------------------- in a rush
+
+    def is_rush(self, read_s: float) -> bool:
+        """Whether requests come so fast, of all connections, that their responses had better go out together: each of
+        them wakes a client, which then takes the processor, and its caches, from what is still to be served."""
+        before_s, self._read_s = self._read_s, read_s
+        return read_s - before_s < _RUSH_S
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have it send what is ready once all has been served that has come by now."""
+        if not self._to_flush:
+            self.broker.loop.call_soon(self._flush)
+        self._to_flush.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        for connection in connections:
+            connection.flush()
 
     def connected(self, connection: Connection) -> None:
         self._connections.add(connection)
