@@ -11,7 +11,11 @@ from kafka_clients.programs import PROGRAMS
 from kafka_clients.records import Sent
 
 PARTITIONS = 6
-WITH_ASSIGNORS = [(name, assignor) for name, program in PROGRAMS.items() for assignor in program.assignors]
+WITH_ASSIGNORS = [
+    pytest.param(name, assignor, marks=pytest.mark.slow if place else ())
+    for name, program in PROGRAMS.items()
+    for place, assignor in enumerate(program.assignors)
+]
 CRASHING = {"session_timeout_ms": 2_000}
 
 
@@ -92,8 +96,16 @@ def test_a_member_more_than_partitions_stays_idle(agent: Agent, topic: MakeTopic
         member.leave()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("client", PROGRAMS)
+@pytest.mark.parametrize(
+    ("client", "count"),
+    [
+        pytest.param(
+            client, count, marks=() if (client, count) in {("confluent", 2), ("kafkajs", 2)} else pytest.mark.slow
+        )
+        for client in PROGRAMS
+        for count in (2, 5)
+    ],
+)
 def test_what_a_crashed_member_had_goes_to_the_others(
     agents: Start, more_agents: Start, topic: MakeTopic, client: str, count: int
 ) -> None:
@@ -119,7 +131,14 @@ def test_what_a_crashed_member_had_goes_to_the_others(
     check_order(*victims, *others)
 
 
-@pytest.mark.parametrize("client", [name for name, program in PROGRAMS.items() if program.has_static_members])
+@pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(name, marks=() if name == "confluent" else pytest.mark.slow)
+        for name, program in PROGRAMS.items()
+        if program.has_static_members
+    ],
+)
 def test_a_static_member_that_comes_back_has_its_partitions_without_a_rebalance(
     agents: Start, more_agents: Start, topic: MakeTopic, client: str
 ) -> None:

@@ -16,6 +16,15 @@ START_MS = 1_700_000_000_000
 HEADERS: Headers = (("a", b"1"), ("a", b"2"), ("empty", b""), ("none", None), ("ümlaut", b"\xff\x00"))
 
 
+# One codec for each client by default, and all of them where slow tests run.
+_ONE_EACH = set(zip(PROGRAMS, itertools.cycle(CODECS)))
+EACH_WITH_EACH_CODEC: list[Any] = [
+    pytest.param(client, codec, marks=() if (client, codec) in _ONE_EACH else pytest.mark.slow)
+    for client in PROGRAMS
+    for codec in CODECS
+]
+
+
 def all_kinds(topic: str, partition: int, writer: str) -> list[Sent]:
     """Keys, values and headers that are there, empty, null, binary and long, as far as ``writer`` can send them; times
     in no order."""
@@ -37,9 +46,9 @@ def as_sent(records: list[Received]) -> list[Sent]:
 # ------------------------------------------------------------------------------------------------- what one client does
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_records_come_back_as_they_were_sent(agent: Agent, topic: MakeTopic, codec: str) -> None:
-    name = topic(2)
+@pytest.mark.parametrize(("client", "codec"), EACH_WITH_EACH_CODEC)
+def test_records_come_back_as_they_were_sent(agents: Start, topic: MakeTopic, client: str, codec: str) -> None:
+    agent, name = agents(client), topic(2)
     sent = all_kinds(name, 1, agent.name)
     assert agent.produce(sent, codec=codec) == list(range(len(sent)))
     records = agent.read(name, 1, 0, len(sent))
@@ -58,7 +67,7 @@ def test_records_get_the_time_when_they_are_sent(agent: Agent, topic: MakeTopic)
     assert before_ms <= record.timestamp_ms <= time.time() * 1000
 
 
-@pytest.mark.parametrize("acks", ["all", "1", "0"])
+@pytest.mark.parametrize("acks", [pytest.param("1", marks=pytest.mark.slow), "0"])
 def test_records_are_there_whatever_acks_are(agent: Agent, topic: MakeTopic, acks: str) -> None:
     name = topic()
     sent = [Sent(name, 0, b"%d" % number) for number in range(20)]
@@ -83,7 +92,7 @@ def test_a_record_over_the_topics_limit_is_refused_and_the_next_is_stored(agent:
     assert agent.produce([Sent(name, 0, bytes(1000))]) == [0]
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("codec", ["none", pytest.param("zstd", marks=pytest.mark.slow)])
 def test_a_record_of_10_mb_goes_through_where_all_limits_allow_it(agent: Agent, topic: MakeTopic, codec: str) -> None:
     name = topic(**{"max.message.bytes": "11000000"})
     value = bytes(range(256)) * 40_000
@@ -108,16 +117,8 @@ def test_many_records_are_read_over_many_fetches(agent: Agent, topic: MakeTopic)
 
 # ------------------------------------------------------------------------------------------------------ each with each
 
-# One codec for each writer by default; all of them where slow tests run.
-_ONE_EACH = set(zip(PROGRAMS, itertools.cycle(CODECS)))
-MATRIX: list[Any] = [
-    pytest.param(writer, codec, marks=() if (writer, codec) in _ONE_EACH else pytest.mark.slow)
-    for writer in PROGRAMS
-    for codec in CODECS
-]
 
-
-@pytest.mark.parametrize(("writer", "codec"), MATRIX)
+@pytest.mark.parametrize(("writer", "codec"), EACH_WITH_EACH_CODEC)
 def test_what_a_client_writes_each_other_reads(
     agents: Start,
     broker_address: str,
@@ -135,7 +136,7 @@ def test_what_a_client_writes_each_other_reads(
         assert (seen.key, seen.value, seen.timestamp_ms) == (record.key, record.value, record.timestamp_ms)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", ["none", *(pytest.param(codec, marks=pytest.mark.slow) for codec in CODECS[1:])])
 def test_what_kcat_writes_each_client_reads(
     agents: Start,
     broker_address: str,

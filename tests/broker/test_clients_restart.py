@@ -89,7 +89,13 @@ def check(topic: str, reader: Agent, streams: list[Stream], members: list[Member
 
 @pytest.mark.parametrize(
     ("kind", "client"),
-    [*(("logstore", client) for client in PROGRAMS), pytest.param("kafka", "confluent", marks=ON_KAFKA)],
+    [
+        *(
+            pytest.param("logstore", client, marks=() if client in {"confluent", "kafkajs"} else pytest.mark.slow)
+            for client in PROGRAMS
+        ),
+        pytest.param("kafka", "confluent", marks=ON_KAFKA),
+    ],
 )
 def test_a_client_goes_on_when_the_broker_is_killed_and_comes_back(broker: Killable, start: Start, client: str) -> None:
     agent, topic, group = start(client), fresh_name(), fresh_name("group")
