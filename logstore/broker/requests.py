@@ -59,21 +59,18 @@ class Later(Protocol):
 class Turn:
     """The place of a request that has to wait in the order of its connection's answers. It is answered once; after
     ``abandon``, when the connection is gone, that has no effect. ``on_abandoned`` is called then. ``size``: how many
-    bytes of the request are kept in memory meanwhile."""
+    bytes of the request are kept in memory meanwhile. ``may_overlap``: whether what comes behind it may be begun before
+    it is answered."""
 
-    __slots__ = ("connection", "correlation_id", "on_abandoned", "read_s", "response", "route", "size")
+    __slots__ = ("connection", "correlation_id", "may_overlap", "on_abandoned", "read_s", "response", "route", "size")
 
     def __init__(self, connection: "Connection", route: Route, correlation_id: int) -> None:
         self.connection, self.route, self.correlation_id = connection, route, correlation_id
         self.read_s = connection.read_s
-        self.size = 0
+        self.may_overlap: bool = route.api_key == PRODUCE
+        self.size: int = 0
         self.response: Sequence[Piece] | None = None
         self.on_abandoned: Callable[[], None] | None = None
-
-    @property
-    def may_overlap(self) -> bool:
-        """Whether what comes behind it may be begun before it is answered."""
-        return self.route.api_key == PRODUCE
 
     def answer(self, body: bytes) -> None:
         """Give the response's body; empty: there is no response."""

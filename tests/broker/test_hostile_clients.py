@@ -4,9 +4,10 @@ import contextlib
 import errno
 import gc
 import os
+import socket
 import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,7 +15,11 @@ from typing import Any
 import pytest
 
 from logstore.broker.connection import Connection
+from logstore.broker.dispatch import HANDLERS
+from logstore.broker.handlers import api_versions
+from logstore.broker.handlers import produce as produce_handler
 from logstore.format.batch import encode_batch
+from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.api_versions import ApiVersionsRequest
 from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
@@ -198,6 +203,70 @@ def test_members_that_hang_up_while_they_join_leave_nothing_of_their_connections
         gc.collect()
         held = [each for each in gc.get_objects() if type(each) is Connection and each.broker is broker.broker]
         assert sum(len(each._reader._shared) for each in held if each._transport is None) == 0
+
+
+# ----------------------------------------------------------------------------------------------------- what takes long
+
+
+@pytest.mark.parametrize("acks", [1, -1, 0])
+def test_a_request_of_many_batches_that_take_long_lets_others_have_their_turn_and_stays_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acks: int
+) -> None:
+    batch = encode_batch([b"first"], timestamps_ms=1_700_000_000_000)
+    data = [PartitionProduceData(index=0, records=batch) for _ in range(50)]
+    large = frame_of(ProduceRequest(acks=acks, topic_data=[TopicProduceData(name="t", partition_data=data)]), 9)
+    with loop_broker(tmp_path / "data") as broker, broker.connect() as peer, broker.connect() as other:
+        broker.store.create_topic("t")
+        log = broker.store.log("t")
+        append, is_begun, is_to_go_on = log.append_batch, Event(), Event()
+
+        def slow(records: Any) -> Any:
+            if log.log_end_offset == 1:
+                is_begun.set()
+                assert is_to_go_on.wait(30)
+            return append(records)
+
+        monkeypatch.setattr(log, "append_batch", slow)
+        monkeypatch.setattr(produce_handler, "_SLICE_S", 0.0)
+        peer.sendall(large + produce(10) + ASK)
+        assert is_begun.wait(30)
+        other.sendall(ASK)  # it is read in the next turn of the loop, when 48 batches are left
+        seen: list[int] = []
+        monkeypatch.setattr(api_versions, "handle", note(api_versions.handle, lambda: seen.append(log.log_end_offset)))
+        monkeypatch.setitem(HANDLERS._handlers, ApiKey.API_VERSIONS, api_versions.handle)
+        is_to_go_on.set()
+        read_frame(other)
+        assert seen[0] < 50
+        for _ in range(2 + (acks != 0)):
+            read_frame(peer)
+        assert seen == [seen[0], 51]
+        assert [record.value for record in log.records(0)] == [b"first"] * 50 + [bytes(10)]
+
+
+def test_who_hangs_up_while_batches_are_appended_wants_no_more_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = encode_batch([b"first"], timestamps_ms=1_700_000_000_000)
+    data = [PartitionProduceData(index=0, records=batch) for _ in range(5_000)]
+    large = frame_of(ProduceRequest(acks=1, topic_data=[TopicProduceData(name="t", partition_data=data)]), 9)
+    monkeypatch.setattr(produce_handler, "_SLICE_S", 0.0)
+    with loop_broker(tmp_path / "data") as broker:
+        broker.store.create_topic("t")
+        with broker.connect() as peer:
+            peer.sendall(large)
+            wait_until(lambda: broker.store.log("t").log_end_offset)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_until(lambda: broker.broker.metrics.connections_closed == 1)
+        assert is_alive(broker)
+        wait_until(lambda: not broker.broker.memory.total)
+
+
+def note(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
+    def noting(*arguments: Any) -> Any:
+        then()
+        return function(*arguments)
+
+    return noting
 
 
 # -------------------------------------------------------------------------------------------------------- sent to them

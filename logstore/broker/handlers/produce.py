@@ -5,10 +5,14 @@ otherwise, when it is on the disk, which it waits for together with all others o
 the connection ends where something was wrong, so that the client notices.
 
 A batch that an idempotent producer sends again is acknowledged with the offset that it has.
+
+A few KiB of a compressed batch may take a while to look through, and a request may have thousands: then the others have
+their turn in between.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -40,6 +44,7 @@ _COMPRESSION, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
 _LOOKED_AT = _ZSTD | _TRANSACTIONAL
 _ATTRIBUTES = 22  # the position of their lower byte in a batch
 _NONE = -1
+_SLICE_S = 0.02  # for so long batches of one request are appended at once
 
 
 class Outcome(NamedTuple):
@@ -56,7 +61,7 @@ class Outcome(NamedTuple):
     error: LogstoreError | Refused | None = None
 
 
-def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "bytes | Unsynced":
+def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "bytes | Unsynced | Appending":
     """The response's body, empty where none is wanted; or what has it once the batches are on the disk.
 
     Raises MalformedMessage, and Refused where nothing but the end of the connection tells the client.
@@ -72,7 +77,27 @@ def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "byte
             return encode_appended(version, batch[0], batch[1], base_offset, append_time_ms, log.log_start_offset)
         outcomes = [Outcome(batch[0], batch[1], base_offset, append_time_ms, log.log_end_offset, log)]
     else:
-        outcomes = [_outcome(broker, batch, acks, version) for batch in batches]
+        outcomes = []
+        rest = _append_some(broker, batches, outcomes, acks, version)
+        if rest:
+            return Appending(broker, rest, outcomes, acks, version)
+    return _completed(broker, outcomes, acks, version)
+
+
+def _append_some(
+    broker: "Broker", batches: Sequence[Batch], outcomes: list[Outcome], acks: int, version: int
+) -> Sequence[Batch]:
+    """Append batches until others should have their turn: those that are left."""
+    end_s = monotonic() + _SLICE_S
+    for number, batch in enumerate(batches, start=1):
+        outcomes.append(_outcome(broker, batch, acks, version))
+        if monotonic() > end_s:
+            return batches[number:]
+    return ()
+
+
+def _completed(broker: "Broker", outcomes: list[Outcome], acks: int, version: int) -> "bytes | Unsynced":
+    """As ``serve``, of batches that are all appended or refused."""
     if acks == ACKS_ALL and broker.waits_for_disk:
         return Unsynced(broker, outcomes, version)
     for outcome in outcomes:
@@ -157,6 +182,47 @@ def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
 
 def _message(error: LogstoreError | Refused) -> str | None:
     return error.refusal.message if isinstance(error, Refused) else told(error)
+
+
+class Appending:
+    """A request whose batches are appended in several turns of the loop; what comes behind it waits."""
+
+    __slots__ = ("_acks", "_broker", "_outcomes", "_rest", "_turn", "_version")
+
+    def __init__(
+        self, broker: "Broker", rest: Sequence[Batch], outcomes: list[Outcome], acks: int, version: int
+    ) -> None:
+        self._broker, self._outcomes, self._acks, self._version = broker, outcomes, acks, version
+        # The frame that they are in is gone when the loop is.
+        self._rest: Sequence[Batch] = [
+            batch if batch.records is None else batch._replace(records=bytes(batch.records)) for batch in rest
+        ]
+
+    def answer(self, turn: "Turn") -> None:
+        """Give the turn its response, once there is one."""
+        self._turn = turn
+        turn.may_overlap = False
+        turn.size = sum(len(batch.records or b"") for batch in self._rest)
+        self._broker.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        turn = self._turn
+        if turn.response is not None:  # nobody waits for it any more
+            return
+        try:
+            self._rest = _append_some(self._broker, self._rest, self._outcomes, self._acks, self._version)
+            if self._rest:
+                self._broker.loop.call_soon(self._go_on)
+                return
+            turn.may_overlap, turn.size = True, 0
+            completed = _completed(self._broker, self._outcomes, self._acks, self._version)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this connection only
+            turn.connection.drop(error)
+            return
+        if isinstance(completed, bytes):
+            turn.answer(completed)
+        else:
+            completed.answer(turn)
 
 
 class Unsynced:
