@@ -149,6 +149,7 @@ func newClient(options ...kgo.Opt) (*kgo.Client, error) {
 		kgo.ClientID("franz-go"),
 		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.MetadataMaxAge(time.Second),
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 	}, options...)...)
 }
