@@ -1,13 +1,15 @@
 """Appending: in batches, one at a time, and with an fsync for each message."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+import logstore
 from bench.conftest import Contest, per_second
 from bench.peers import BufferedPlainFile, Peer
+from logstore.storage.partition import PartitionLog
 
 
 def _append_batches(peer: Peer, value_size: int, batch_count: int, batch_size: int) -> float:
@@ -18,6 +20,16 @@ def _append_batches(peer: Peer, value_size: int, batch_count: int, batch_size: i
             peer.append_batch(values)
 
     return per_second(batch_count * batch_size, action)
+
+
+def _append_in_turns(logs: Sequence[PartitionLog], batch_count: int) -> float:
+    values = [bytes([number]) * 100 for number in range(100)]
+
+    def action() -> None:
+        for number in range(batch_count):
+            logs[number % len(logs)].append(values)
+
+    return per_second(batch_count * len(values), action)
 
 
 def _append_singly(append: Callable[[bytes], None], count: int) -> float:
@@ -80,3 +92,17 @@ def test_w4_append_with_an_fsync_each(durable_peers: dict[str, Peer], contest: C
     }
     title = f"W4 append with an fsync each, {thread_count} thread{'s' * (thread_count > 1)}"
     contest(title, "messages/s", measures, rounds=11)
+
+
+def test_w10_append_to_5000_partitions_in_turns(place: Path, contest: Contest) -> None:
+    """Beside 10 partitions. Descriptors for all of them need a limit of open files (ulimit -n) above 10,000."""
+    with logstore.open(place / "data") as store:
+        store.create_topic("few", partitions=10)
+        store.create_topic("many", partitions=5000)
+        few = [store.log("few", partition) for partition in range(10)]
+        many = [store.log("many", partition) for partition in range(5000)]
+        measures = {
+            "10 partitions": lambda: _append_in_turns(few, 5000),
+            "logstore": lambda: _append_in_turns(many, 5000),
+        }
+        contest("W10 append 100 B, batches of 100, to 5,000 partitions in turns", "messages/s", measures)

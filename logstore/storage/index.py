@@ -3,13 +3,15 @@
 An index only says where to start looking: it is sparse, has no checksum, and is rebuilt from the log whenever it is
 missing, short or does not make sense. After a crash its entries past the recovery point are thrown away.
 
-A growing index is written an entry at a time, beside the same columns in memory. Not through a map: a store into one
-dies with SIGBUS where the disk is full or the file has been cut. A sealed index is read into native columns when it is
-first asked for. Kafka's own may have zeros behind the last entry, which are none.
+A growing index is kept in memory, and written some entries at a time: a call, and a descriptor, for each would cost
+more than the batch that it is for, where there are thousands of partitions. Not through a map: a store into one dies
+with SIGBUS where the disk is full or the file has been cut. A sealed index is read into native columns when it is first
+asked for. Kafka's own may have zeros behind the last entry, which are none.
 """
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import ClassVar
@@ -29,6 +31,10 @@ from logstore.format.index_entry import (
 from logstore.storage import files
 from logstore.storage.cache import Caches, Columns
 
+# So many entries of an index that grows may be in memory only: another process that reads the log walks from the last
+# that is stored, and finds them in some hundred KiB of it.
+_UNSTORED_COUNT_MAX = 64
+
 
 class SparseIndex(ABC):
     """What both indexes share: a file of fixed-size entries, as two columns."""
@@ -42,7 +48,7 @@ class SparseIndex(ABC):
         self._caches = caches
         self._held: Columns | None = None  # the columns while entries are added, or where they cannot be stored
         self._read_only = read_only
-        self._stored: tuple[int, int] | None = None  # the entry that stands behind the last in the file
+        self._stored_count = 0  # of the held entries, how many are in the file
 
     @abstractmethod
     def _decode(self, buffer: memoryview) -> Columns:
@@ -102,22 +108,32 @@ class SparseIndex(ABC):
         elif self._held is None:
             first, second = self.columns
             self._held = first[:], second[:]
+            self._stored_count = len(first)
         if entry_count is not None:
             del self._held[0][entry_count:], self._held[1][entry_count:]
         self._caches.discard(self)
+        self._stored_count = min(self._stored_count, len(self._held[0]))
         self._cut()
 
-    def _store(self, first: int, second: int) -> None:
-        """Write the next entry, which counts once it is appended: all that can fail of that. Raises StorageFailure;
-        then there may be part of an entry behind the last."""
-        self._caches.files.get(self, self._open).write_at(self.size, self.ENTRY.pack(first, second))
-        self._stored = first, second
+    def make_room(self) -> None:
+        """All that can fail of the next ``append``. Raises StorageFailure; then there may be entries, or part of one,
+        behind the last that counts as stored."""
+        if self._held is not None and len(self._held[0]) - self._stored_count >= _UNSTORED_COUNT_MAX:
+            self.store()
+
+    def store(self) -> None:
+        """Write the entries that are not in the file yet. Raises StorageFailure."""
+        if self._held is None or self._stored_count == len(self._held[0]):
+            return
+        first, second = self._held
+        count, stored_count = len(first), self._stored_count
+        entries = zip(first[stored_count:count], second[stored_count:count])
+        data = b"".join([self.ENTRY.pack(*entry) for entry in entries])
+        self._caches.files.get(self, self._open).write_at(stored_count * self.ENTRY.size, data)
+        self._stored_count = count
 
     def _append(self, first: int, second: int) -> None:
         assert self._held is not None
-        if self._stored != (first, second):
-            self._store(first, second)
-        self._stored = None
         # Readers bisect the first column: the second must be there before.
         self._held[1].append(second)
         self._held[0].append(first)
@@ -126,16 +142,18 @@ class SparseIndex(ABC):
         return files.open_file(self.path, writable=True, create=True)
 
     def seal(self) -> None:
-        """No more entries: what a failed one may have left is cut."""
+        """No more entries: what failed ones may have left is cut. On a full disk the last ones are left out: a look-up
+        walks a little further then."""
+        with suppress(DiskFull):
+            self.store()
         self._cut()
         self._held = None
         self._caches.discard(self)
 
     def _cut(self) -> None:
-        """Cut the file to the entries there are."""
-        self._stored = None
+        """Cut the file to the entries that count as stored."""
         file = self._open()
-        file.truncate(self.size)
+        file.truncate(self._stored_count * self.ENTRY.size)
         file.close()
 
     def hold(self) -> None:
@@ -169,7 +187,7 @@ class SparseIndex(ABC):
             self._held = columns  # it can be made anew at any time; meanwhile it serves from memory
 
     def sync(self) -> None:
-        """Wait until all entries are on the disk."""
+        """Wait until all entries that were stored are on the disk."""
         file = files.open_file(self.path, writable=True)
         file.sync()
         file.close()
@@ -200,10 +218,6 @@ class OffsetIndex(SparseIndex):
         _, positions = self.columns
         entry = bisect_right(positions, position) - 1
         return positions[entry] if entry >= 0 else 0
-
-    def store(self, last_offset: int, position: int) -> None:
-        """See ``_store``."""
-        self._store(last_offset - self.base_offset, position)
 
     def append(self, last_offset: int, position: int) -> None:
         self._append(last_offset - self.base_offset, position)
@@ -243,11 +257,6 @@ class TimeIndex(SparseIndex):
         """The largest timestamp that is indexed, and its offset."""
         timestamps, offsets = self.columns
         return (timestamps[-1], self.base_offset + offsets[-1]) if timestamps else None
-
-    def store(self, timestamp_ms: int, offset: int) -> None:
-        """See ``_store``; nothing where the timestamp gets no entry."""
-        if self.takes(timestamp_ms):
-            self._store(timestamp_ms, offset - self.base_offset)
 
     def append(self, timestamp_ms: int, offset: int) -> None:
         """Nothing is added where the timestamp is not larger than the last one."""

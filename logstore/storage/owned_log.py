@@ -211,6 +211,8 @@ class OwnedLog(ReadableLog):
             self._check_writable()
             end_offset, cut_count = self._log_end_offset, self._cut_count
             growing = [segment for segment in self._segments.all[-1:] if segment.is_growing]
+            for segment in growing:
+                segment.store_indexes()
             self._save_state()
         self._group_commit.wait(end_offset)  # what came since, if anything did
         for segment in growing:

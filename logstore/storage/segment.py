@@ -80,8 +80,8 @@ class Segment(SegmentReader):
         is_largest = max_timestamp > self.max_timestamp
         largest = (max_timestamp, last_offset) if is_largest else (self.max_timestamp, self.max_timestamp_offset)
         if index_is_due:  # before the batch: when that is written nothing more can fail
-            self.offset_index.store(last_offset, position)
-            self.time_index.store(*largest)
+            self.offset_index.make_room()
+            self.time_index.make_room()
         if size <= _JOIN_SIZE_MAX:
             self.file.write_at(position, b"".join(pieces))
         else:
@@ -160,6 +160,11 @@ class Segment(SegmentReader):
         except StorageFailure as error:
             if not (self.is_retired and error.errno == errno.ENOENT):  # by another thread, and unlinked since
                 raise
+
+    def store_indexes(self) -> None:
+        """Write the entries that are in memory only. Raises StorageFailure."""
+        self.offset_index.store()
+        self.time_index.store()
 
     def sync_indexes(self) -> None:
         try:

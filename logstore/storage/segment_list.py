@@ -39,6 +39,7 @@ class SegmentList:
     def next_segment(self, base_offset: int, config: TopicConfig, now_ms: int) -> Segment:
         """The files of the segment that follows: all that a full disk can refuse of a roll. Nothing has changed yet."""
         self.active.index_largest_timestamp()  # what the end of the old one needs
+        self.active.store_indexes()
         if self._unmade_offset == base_offset:
             remove_segment_files(self._directory, base_offset)
         self._unmade_offset = base_offset

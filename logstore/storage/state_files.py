@@ -59,22 +59,19 @@ class StateFiles:
             return
         try:
             for offset in sorted(unsynced):
-                self._sync_snapshot(offset)
+                try:
+                    file = files.open_file(self._directory / filename.snapshot_name(offset))
+                except StorageFailure:
+                    if offset not in self._unsynced_offsets:  # dropped since
+                        continue
+                    raise
+                file.sync()
+                file.close()
             files.sync_dir(self._directory)
         except StorageFailure as error:
             logger.warning("%s: producer snapshots are dropped: %s", self._directory, error)
             self.drop_snapshots(lambda offset: offset in unsynced)
         self._unsynced_offsets -= unsynced
-
-    def _sync_snapshot(self, offset: int) -> None:
-        try:
-            file = files.open_file(self._directory / filename.snapshot_name(offset))
-        except StorageFailure:
-            if offset not in self._unsynced_offsets:  # dropped since
-                return
-            raise
-        file.sync()
-        file.close()
 
     def drop_snapshots(self, is_gone: Callable[[int], bool]) -> None:
         """Remove the snapshots at offsets that are ``is_gone``. Raises StorageFailure."""

@@ -1,5 +1,6 @@
 """The two indexes of a segment: look-ups against a plain search, growing, sealing, and entries that cannot be."""
 
+import errno
 import os
 from bisect import bisect_left, bisect_right
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logstore.errors import CorruptIndex
+from logstore.errors import CorruptIndex, DiskFull
 from logstore.format.index_entry import OFFSET_ENTRY, TIME_ENTRY
+from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.index import OffsetIndex, TimeIndex
 
@@ -75,14 +77,56 @@ def test_look_ups_by_time_agree_with_a_plain_search(
         assert index.count_up_to(BASE + target) == sum(at <= target for _, at in kept)
 
 
-def test_a_growing_index_is_on_the_disk_entry_by_entry(tmp_path: Path) -> None:
+def test_of_a_growing_index_only_the_last_entries_are_not_in_its_file(tmp_path: Path) -> None:
     index = offset_index(tmp_path)
     index.start_growing(0)
+    entries = b"".join(OFFSET_ENTRY.pack(number, number * 10) for number in range(1, 301))
     for number in range(1, 301):
+        index.make_room()
         index.append(BASE + number, number * 10)
-        assert index.path.stat().st_size == 8 * number
+        stored = index.path.read_bytes()
+        assert entries.startswith(stored) and 0 <= 8 * number - len(stored) <= 8 * 64
+    index.store()
+    assert index.path.read_bytes() == entries
+    index.append(BASE + 301, 3010)
     index.seal()
-    assert index.path.read_bytes() == b"".join(OFFSET_ENTRY.pack(number, number * 10) for number in range(1, 301))
+    assert index.path.read_bytes() == entries + OFFSET_ENTRY.pack(301, 3010)
+
+
+def test_entries_that_were_in_memory_only_are_stored_after_a_cut(tmp_path: Path) -> None:
+    index = offset_index(tmp_path)
+    index.start_growing(0)
+    for number in range(1, 6):
+        index.append(BASE + number, number * 10)
+    index.drop_from(40)
+    assert index.path.stat().st_size == 0 and list(index.columns[1]) == [10, 20, 30]
+    index.store()
+    index.drop_from(20)
+    index.append(BASE + 7, 70)
+    index.seal()
+    assert index.path.read_bytes() == OFFSET_ENTRY.pack(1, 10) + OFFSET_ENTRY.pack(7, 70)
+
+
+def test_an_index_that_a_full_disk_does_not_let_be_sealed_whole_ends_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = offset_index(tmp_path)
+    index.start_growing(0)
+    index.append(BASE + 1, 10)
+    index.store()
+    index.append(BASE + 2, 20)
+
+    def full(self: files.File, position: int, data: bytes) -> None:
+        os.pwrite(self.fd, data[:3], position)
+        raise DiskFull(str(self.path), "write", errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.File, "write_at", full)
+        with pytest.raises(DiskFull):
+            index.store()
+        index.seal()
+    assert index.path.read_bytes() == OFFSET_ENTRY.pack(1, 10)
+    assert list(index.columns[1]) == [10] and index.position_for(BASE + 2) == 10
 
 
 def test_an_index_that_grows_and_is_cut_by_somebody_else_takes_more_entries(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_an_index_that_is_harmed_is_made_anew_and_reads_are_identical(
 ) -> None:
     log = write_log(tmp_path / "t_0")
     expected = reads(log)
+    log.checkpoint()  # so that all entries are in the files
     if shutdown == "clean":
         log.close()
     harmed = 0
