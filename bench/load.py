@@ -32,7 +32,7 @@ _TOPIC_EXISTS = 36
 
 def frame(api: tuple[int, int], message: Message, correlation_id: int = 0) -> bytes:
     key, version = api
-    request = RequestHeader(key, version, correlation_id, "bench").encode(flexible=False) + message.encode(version)
+    request = RequestHeader(key, version, correlation_id, "bench").encode() + message.encode(version)
     return _SIZE.pack(len(request)) + request
 
 
