@@ -42,6 +42,7 @@ class Connection(asyncio.BufferedProtocol):
         self.host = host
         self._peer = peer
         self.read_s = 0.0  # when something was last read
+        self.answered_s = 0.0  # when a request that had to wait was last answered
         self.turns: deque[Turn] = deque()  # of requests that have to wait, and of those behind them
         self.out: list[Piece] = []  # responses that go out next
         self._server = server
@@ -221,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._begun_s and not self._is_paused:
             if now_s - self._begun_s > config.request_read_timeout_ms / 1000:
                 self._check_rate(now_s)
-        elif now_s - self.read_s > config.connections_max_idle_ms / 1000:
+        elif now_s - max(self.read_s, self.answered_s, self._sender.moved_s) > config.connections_max_idle_ms / 1000:
             if not self.turns and not self._waiting:
                 self.close()
             elif self._is_paused and self._has_hung_up():

@@ -15,10 +15,11 @@ from logstore.broker.fetching import Fetch
 
 class DelayedFetch:
     """``look`` reads what there is, ``is_enough`` says whether that will do, ``answer`` is called once. It is among the
-    ``waiting`` as long as it waits."""
+    ``waiting`` as long as it waits. What the loop calls is called through ``attempt``, which sees to what it raises."""
 
     __slots__ = (
-        *("_answer", "_cancels", "_is_enough", "_is_to_look", "_look", "_loop", "_thread_id", "_timer", "_waiting"),
+        *("_answer", "_attempt", "_cancels", "_is_enough", "_is_to_look", "_look", "_loop", "_thread_id", "_timer"),
+        *("_waiting",),
     )
 
     def __init__(
@@ -28,9 +29,10 @@ class DelayedFetch:
         look: Callable[[], Fetch],
         is_enough: Callable[[Fetch], bool],
         answer: Callable[[Fetch], None],
+        attempt: Callable[[Callable[[], None]], None],
     ) -> None:
         self._loop, self._waiting = loop, waiting
-        self._look, self._is_enough, self._answer = look, is_enough, answer
+        self._look, self._is_enough, self._answer, self._attempt = look, is_enough, answer, attempt
         self._thread_id = threading.get_ident()
         self._cancels: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -45,7 +47,7 @@ class DelayedFetch:
     def expire(self) -> None:
         """Answer with what there is."""
         if self in self._waiting:
-            self._finish(self._look())
+            self._attempt(lambda: self._finish(self._look()))
 
     def cancel(self) -> None:
         """Nobody wants the answer any more."""
@@ -70,10 +72,10 @@ class DelayedFetch:
             return
         self._is_to_look = True
         if threading.get_ident() == self._thread_id:
-            self._loop.call_soon(self._look_again)
+            self._loop.call_soon(self._attempt, self._look_again)
         else:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._look_again)
+                self._loop.call_soon_threadsafe(self._attempt, self._look_again)
 
     def _look_again(self) -> None:
         self._is_to_look = False

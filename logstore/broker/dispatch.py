@@ -5,7 +5,8 @@ A handler is a module of ``handlers`` with the API's name, as its messages have 
 are imported when first asked for: most clients use few APIs, and a broker starts without them.
 
 What is advertised is what the table of wire.api and the handlers have in common. An error that a handler lets out
-becomes the response's error code, if it has one; else the connection ends, as it does for bytes that are no request.
+becomes the response's error code, if that version of it has one; else the connection ends, as it does for bytes that
+are no request.
 """
 
 import importlib
@@ -77,7 +78,7 @@ def answer(
     try:
         response = HANDLERS[api.key](broker, request, context)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request only
-        response = _failed(broker, api, error)
+        response = _failed(broker, api, version, error)
     if type(response) is CoroutineType:
         return _finish(broker, api, response, version)
     return response.encode(version)  # type: ignore[no-any-return]
@@ -87,7 +88,7 @@ async def _finish(broker: "Broker", api: Api, response: Coroutine[Any, Any, Mess
     try:
         finished = await response
     except Exception as error:  # noqa: BLE001  # as above
-        finished = _failed(broker, api, error)
+        finished = _failed(broker, api, version, error)
     return finished.encode(version)
 
 
@@ -97,13 +98,13 @@ def _unsupported_version(api: Api) -> bytes:
     return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[own]).encode(0)
 
 
-def _failed(broker: "Broker", api: Api, error: Exception) -> Message:
-    """The response that tells of an error. Raises it where the response has no place for one."""
+def _failed(broker: "Broker", api: Api, version: int, error: Exception) -> Message:
+    """The response that tells of an error. Raises it where this version of the response has no place for one."""
     code = error_code(error)
     if not isinstance(error, LogstoreError):
         logger.error("%s failed", api.key.name, exc_info=error)
     broker.metrics.error(api.key, code)
-    fields = {field.name for field in api.response.wire_fields}
+    fields = {field.name for field in api.response.wire_fields if field.is_in(version)}
     if "error_code" not in fields:
         raise error
     message = {"error_message": told(error)} if "error_message" in fields else {}

@@ -70,8 +70,10 @@ class FetchSession:
             self.partitions.pop(key, None)
 
     def move_to_end(self, partition: FetchPartition) -> None:
-        """So that those behind it have their turn when there is more than fits one response."""
-        self.partitions[partition.key] = self.partitions.pop(partition.key)
+        """So that those behind it have their turn when there is more than fits one response. Another connection that
+        names the session may have let it be forgotten meanwhile."""
+        if self.partitions.pop(partition.key, None) is not None:
+            self.partitions[partition.key] = partition
 
 
 class FetchPlan(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 
-class Holder(Hashable, Protocol):
+class Waiter(Hashable, Protocol):
     def on_memory(self) -> None:
         """There is memory again: go on."""
 
@@ -18,15 +18,15 @@ class MemoryBudget:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: dict[Holder, int] = {}  # who began to hold first comes first
-        self._waiting: dict[Holder, None] = {}
+        self._held: dict[Hashable, int] = {}  # who began to hold first comes first
+        self._waiting: dict[Waiter, None] = {}
         self.total = 0
 
     @property
     def is_full(self) -> bool:
         return 0 <= self._limit < self.total
 
-    def hold(self, holder: Holder, size: int) -> None:
+    def hold(self, holder: Hashable, size: int) -> None:
         """Take note that ``holder`` has ``size`` bytes now."""
         before = self._held.get(holder, 0)
         if size:
@@ -37,14 +37,14 @@ class MemoryBudget:
         if size < before and self._waiting:
             self._wake()
 
-    def must_wait(self, holder: Holder) -> bool:
+    def must_wait(self, holder: Waiter) -> bool:
         """Whether ``holder`` may take no more now; then it is called once it may."""
         if not self.is_full or next(iter(self._held), None) is holder:
             return False
         self._waiting[holder] = None
         return True
 
-    def forget(self, holder: Holder) -> None:
+    def forget(self, holder: Waiter) -> None:
         self._waiting.pop(holder, None)
         self.hold(holder, 0)
 

@@ -86,8 +86,17 @@ class Turn:
 
     def _settle(self) -> None:
         connection = self.connection
-        connection.broker.metrics.observe(self.route.api_key, monotonic() - self.read_s)
+        connection.answered_s = now_s = monotonic()
+        connection.broker.metrics.observe(self.route.api_key, now_s - self.read_s)
         connection.answered()
+
+    def attempt(self, go_on: Callable[..., object], *args: object) -> None:
+        """Call what goes on with the request later, in a call of the event loop's own, where nobody would see it fail:
+        then the connection ends, so that the client does not wait for ever."""
+        try:
+            go_on(*args)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this connection only
+            self.connection.drop(error)
 
     def abandon(self) -> None:
         self.response = ()

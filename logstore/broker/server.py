@@ -5,7 +5,6 @@ where they are until there is. One timer looks for connections whose deadlines h
 """
 
 import asyncio
-import errno
 import logging
 import socket
 from collections import Counter
@@ -18,9 +17,8 @@ from logstore.storage.files import open_file_limit
 logger = logging.getLogger("logstore.broker")
 
 _ACCEPTED_AT_ONCE_MAX = 100
-_PAUSE_S = 1.0  # where the system has no descriptor, or no memory, for another connection
+_PAUSE_S = 1.0  # where the system has no descriptor, or no memory, for another connection, or is against it
 _RUSH_S = 0.000_06  # some two requests' worth
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Server:
@@ -93,8 +91,6 @@ class Server:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
                 logger.warning("no connection can be accepted: %s", error)
                 self.broker.loop.remove_reader(self._socket)
                 self.broker.loop.call_later(_PAUSE_S, self._accept_again)

@@ -6,6 +6,7 @@ done; the next one is for those who came later. The event loop's thread calls th
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,7 +14,9 @@ from concurrent.futures import Executor
 from logstore.errors import LogstoreError
 from logstore.storage.owned_log import OwnedLog
 
-SyncCallback = Callable[[LogstoreError | None], None]
+logger = logging.getLogger("logstore.broker")
+
+SyncCallback = Callable[[Exception | None], None]
 
 
 class Syncs:
@@ -26,7 +29,7 @@ class Syncs:
 
     def when_synced(self, log: OwnedLog, end_offset: int, callback: SyncCallback) -> None:
         """Have ``callback`` called once everything below ``end_offset`` is on the disk, at once where it is; with the
-        error where that failed."""
+        error where that failed, whatever it is."""
         if log.synced_offset >= end_offset:
             callback(None)
             return
@@ -42,7 +45,7 @@ class Syncs:
         UnknownTopic."""
         synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def settle(error: LogstoreError | None) -> None:
+        def settle(error: Exception | None) -> None:
             if synced.done():  # who waited was cancelled
                 return
             if error is None:
@@ -58,16 +61,18 @@ class Syncs:
 
     def _flush(self, log: OwnedLog, loop: asyncio.AbstractEventLoop) -> None:
         began_s = time.perf_counter()
-        failure: LogstoreError | None = None
+        failure: Exception | None = None
         try:
             log.flush()
-        except LogstoreError as error:
+        except Exception as error:  # whatever it is, those who wait are told, and a later flush is tried
             failure = error
+            if not isinstance(error, LogstoreError):
+                logger.error("syncing %s failed", log.name, exc_info=error)
         elapsed_s = time.perf_counter() - began_s
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
             loop.call_soon_threadsafe(self._serve, log, failure, elapsed_s)
 
-    def _serve(self, log: OwnedLog, failure: LogstoreError | None, elapsed_s: float) -> None:
+    def _serve(self, log: OwnedLog, failure: Exception | None, elapsed_s: float) -> None:
         self._on_flushed(elapsed_s)
         waiting = self._waiting.pop(log)
         synced_offset = log.synced_offset
@@ -76,7 +81,9 @@ class Syncs:
             self._waiting[log] = later
             self._flush_in_thread(log)
         for end_offset, callback in waiting:
-            if end_offset <= synced_offset:
-                callback(None)
-            elif failure:
-                callback(failure)
+            if end_offset > synced_offset and not failure:
+                continue
+            try:
+                callback(None if end_offset <= synced_offset else failure)
+            except Exception:  # the others are to be called all the same
+                logger.exception("what waited for a sync of %s failed", log.name)

@@ -8,11 +8,14 @@ from uuid import uuid4
 
 import pytest
 
+from logstore.broker.delayed_fetches import DelayedFetch
+from logstore.broker.fetching import Cold
+from logstore.broker.handlers import fetch as fetch_handler
 from logstore.format.batch import RecordBatch, batches, encode_batch
 from logstore.storage import files
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
-from loop_broker import LoopBroker, frame_of, loop_broker, read_frame, wait_until
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
 
 VERSIONS = range(4, 18)
 LONG_MS = 30_000
@@ -322,6 +325,50 @@ def test_an_offset_that_is_out_of_range_is_told_again_until_it_is_changed(broker
         told = client.ask(ask.request(0, session_id=session_id, session_epoch=3), 12)
         assert [partition.error_code for partition in told.responses[0].partitions] == [0]
         assert not client.ask(ask.request(session_id=session_id, session_epoch=4), 12).responses
+
+
+# ------------------------------------------------------------------------------------------------- mistakes of our own
+
+
+def fail(*unused: object, **unused_too: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("wakes", [DelayedFetch.expire, DelayedFetch._on_growth], ids=["its time is over", "it grows"])
+def test_a_fetch_that_fails_after_it_has_waited_ends_its_connection(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch, wakes: Any
+) -> None:
+    with broker.connect() as peer:
+        peer.sendall(frame_of(Ask(broker, topic).request(0, max_wait_ms=LONG_MS), 12))
+        wait_until(lambda: broker.broker.delayed_fetches)
+        [delayed] = broker.broker.delayed_fetches
+        monkeypatch.setattr(fetch_handler, "fetch", fail)
+        broker.in_loop(lambda: wakes(delayed))
+        assert is_closed(peer)
+    wait_until(lambda: not broker.broker.delayed_fetches)
+
+
+@pytest.mark.parametrize("failing", ["fetch", "encode_response"])
+def test_a_fetch_that_fails_after_the_disk_was_waited_for_ends_its_connection(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    log = broker.store.log(topic)
+    log.append([b"a"])
+    look = fetch_handler.fetch
+    found_cold: list[object] = []
+
+    def cold_at_first(*arguments: Any, **named: Any) -> Any:
+        if found_cold:
+            return fail() if failing == "fetch" else look(*arguments, **named)
+        found_cold.append(topic)
+        return look(*arguments, **named)._replace(cold=[Cold(log, 0)])
+
+    monkeypatch.setattr(fetch_handler, "fetch", cold_at_first)
+    if failing == "encode_response":
+        monkeypatch.setattr(fetch_handler, "encode_response", fail)
+    with broker.connect() as peer:
+        peer.sendall(frame_of(Ask(broker, topic).request(0), 12))
+        assert is_closed(peer)
 
 
 # ------------------------------------------------------------------------------------------------------- transactions

@@ -56,6 +56,16 @@ def test_partitions_are_added_changed_and_forgotten() -> None:
     assert {key: partition.fetch_offset for key, partition in plan.partitions.items()} == {("t", 1): 5, ("u", 0): 5}
 
 
+def test_what_was_forgotten_while_it_was_read_stays_forgotten() -> None:
+    sessions = FetchSessions(10)
+    plan = go_on(sessions, begin(sessions, ("t", 0), ("t", 1)), 1)
+    assert plan.session is not None
+    read = plan.partitions["t", 0]
+    go_on(sessions, plan.session.id, 2, forgotten=[("t", 0)])  # by another connection
+    plan.session.move_to_end(read)
+    assert list(plan.partitions) == [("t", 1)]
+
+
 def test_those_that_had_records_go_to_the_end() -> None:
     sessions = FetchSessions(10)
     session_id = begin(sessions, ("t", 0), ("t", 1), ("t", 2))

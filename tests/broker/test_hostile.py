@@ -40,6 +40,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopBroker]:
     with Failures() as failures, loop_broker(path, SETTINGS, connections_max_idle_ms=5_000) as broker:
         yield broker
     assert not failures.found, failures.found[0]
+    assert [path.name for path in path.parent.iterdir()] == ["data"]
+    names = {directory.name.rpartition("_")[0] for directory in path.iterdir() if directory.is_dir()}
+    assert not [name for name in names if name.startswith(".") or "/" in name or len(name) > 249]
 
 
 def with_size(frame: bytes) -> bytes:

@@ -29,6 +29,7 @@ from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopi
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
 from request_driver import Failures
+from waits import hold
 
 ASK = frame_of(ApiVersionsRequest(client_software_name="c", client_software_version="1"), 3)
 HOUR_MS = 3_600_000
@@ -129,7 +130,7 @@ def test_records_are_not_kept_in_memory_until_they_are_synced(tmp_path: Path, mo
         broker.store.create_topic("t")
         log = broker.store.log("t")
         flush, is_to_go_on = log.flush, Event()
-        monkeypatch.setattr(log, "flush", lambda: is_to_go_on.wait(30) and flush())
+        monkeypatch.setattr(log, "flush", lambda: (hold(is_to_go_on), flush()))
         with growth_max(5_000_000):
             for _ in range(20):
                 peer.sendall(produce(900_000, acks=-1))
@@ -144,7 +145,7 @@ def test_a_request_that_waits_for_a_thread_counts_among_those_in_memory(
 ) -> None:
     with loop_broker(tmp_path / "data") as broker, broker.connect() as peer:
         is_to_go_on = Event()
-        monkeypatch.setattr(broker.store, "planned_topic", lambda *arguments: is_to_go_on.wait(30))
+        monkeypatch.setattr(broker.store, "planned_topic", lambda *arguments: hold(is_to_go_on))
         topics = [CreatableTopic(name="u", num_partitions=1, replication_factor=1)]
         peer.sendall(lengthened(frame_of(CreateTopicsRequest(topics=topics), 7), 1_000_000))
         wait_until(lambda: broker.broker.memory.total > 1_000_000)
@@ -223,7 +224,7 @@ def test_a_request_of_many_batches_that_take_long_lets_others_have_their_turn_an
         def slow(records: Any) -> Any:
             if log.log_end_offset == 1:
                 is_begun.set()
-                assert is_to_go_on.wait(30)
+                hold(is_to_go_on)
             return append(records)
 
         monkeypatch.setattr(log, "append_batch", slow)
@@ -243,22 +244,39 @@ def test_a_request_of_many_batches_that_take_long_lets_others_have_their_turn_an
         assert [record.value for record in log.records(0)] == [b"first"] * 50 + [bytes(10)]
 
 
-def test_who_hangs_up_while_batches_are_appended_wants_no_more_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("acks", [0, 1, -1])
+@pytest.mark.parametrize(
+    "linger", [struct.pack("ii", 0, 0), struct.pack("ii", 1, 0)], ids=["in good order", "by reset"]
+)
+def test_a_request_that_has_come_whole_is_appended_whole_though_its_client_has_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acks: int, linger: bytes
 ) -> None:
     batch = encode_batch([b"first"], timestamps_ms=1_700_000_000_000)
-    data = [PartitionProduceData(index=0, records=batch) for _ in range(5_000)]
-    large = frame_of(ProduceRequest(acks=1, topic_data=[TopicProduceData(name="t", partition_data=data)]), 9)
+    data = [PartitionProduceData(index=0, records=batch) for _ in range(500)]
+    large = frame_of(ProduceRequest(acks=acks, topic_data=[TopicProduceData(name="t", partition_data=data)]), 9)
     monkeypatch.setattr(produce_handler, "_SLICE_S", 0.0)
     with loop_broker(tmp_path / "data") as broker:
         broker.store.create_topic("t")
+        log = broker.store.log("t")
+        append, is_begun, is_to_go_on = log.append_batch, Event(), Event()
+
+        def slow(records: Any) -> Any:
+            if log.log_end_offset == 1:
+                is_begun.set()
+                hold(is_to_go_on)
+            return append(records)
+
+        monkeypatch.setattr(log, "append_batch", slow)
         with broker.connect() as peer:
             peer.sendall(large)
-            wait_until(lambda: broker.store.log("t").log_end_offset)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            assert is_begun.wait(30)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        is_to_go_on.set()
         wait_until(lambda: broker.broker.metrics.connections_closed == 1)
-        assert is_alive(broker)
+        assert broker.broker.memory.total or log.log_end_offset == 500
         wait_until(lambda: not broker.broker.memory.total)
+        assert log.log_end_offset == 500
+        assert is_alive(broker)
 
 
 def note(function: Callable[..., Any], then: Callable[[], object]) -> Callable[..., Any]:
@@ -297,7 +315,7 @@ def test_who_is_answered_together_with_a_connection_that_fails_is_answered(
     with loop_broker(tmp_path / "data") as broker, broker.connect() as bad, broker.connect() as good:
         broker.store.create_topic("t")
         flush, is_to_go_on = broker.store.log("t").flush, Event()
-        monkeypatch.setattr(broker.store.log("t"), "flush", lambda: is_to_go_on.wait(30) and flush())
+        monkeypatch.setattr(broker.store.log("t"), "flush", lambda: (hold(is_to_go_on), flush()))
         for peer in (bad, good):
             peer.sendall(produce(10, acks=-1))
         wait_until(lambda: broker.store.log("t").log_end_offset == 2)
@@ -326,7 +344,7 @@ def test_who_makes_topics_for_long_keeps_nobody_from_the_disk(tmp_path: Path, mo
 
         def slow(*arguments: Any, **named: Any) -> Any:
             is_making.set()
-            assert is_to_go_on.wait(30)
+            hold(is_to_go_on)
             return create(*arguments, **named)
 
         monkeypatch.setattr(broker.store, "create_topic", slow)

@@ -5,11 +5,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from logstore.broker.connection import Connection
 from logstore.wire.api import ApiKey
 from logstore.wire.messages.api_versions import ApiVersionsRequest
+from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
@@ -99,6 +102,29 @@ def test_a_connection_without_requests_is_closed(tmp_path: Path) -> None:
             read_frame(served_once)
             assert is_closed(silent)
             assert is_closed(served_once)
+
+
+def test_who_was_answered_late_has_the_whole_idle_time_from_then_on(
+    broker: LoopBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[Connection] = []
+    made = Connection.connection_made
+    monkeypatch.setattr(
+        Connection, "connection_made", lambda connection, *of: (connections.append(connection), made(connection, *of))
+    )
+    broker.store.create_topic("t")
+    wanted = FetchTopic(topic="t", partitions=[FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1)])
+    with broker.connect() as peer:
+        peer.sendall(frame_of(FetchRequest(max_wait_ms=30_000, min_bytes=1, max_bytes=1, topics=[wanted]), 11))
+        wait_until(lambda: broker.broker.delayed_fetches)
+        [connection] = connections
+        an_hour_ago_s = connection.read_s - 3600
+        broker.in_loop(lambda: setattr(connection, "read_s", an_hour_ago_s))
+        broker.store.log("t").append([b"a"])
+        read_frame(peer)
+        broker.in_loop(lambda: connection.check_deadlines(monotonic()))
+        peer.sendall(ASK)
+        assert read_frame(peer)[:4] == struct.pack(">i", 1)
 
 
 def test_connections_over_the_limit_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from logstore.broker.connection import TURNS_MAX
+from logstore.broker.handlers import produce as produce_handler
 from logstore.errors import DiskFull, StorageFailure
 from logstore.format.batch import encode_batch
 from logstore.format.compression import Compression
@@ -17,6 +18,7 @@ from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
+from waits import hold
 
 NOW_MS = 1_700_000_000_000
 VERSIONS = range(3, 12)
@@ -89,7 +91,7 @@ def test_others_are_served_while_one_waits_for_the_disk(
 
     def slow_sync(file: files.File) -> None:
         if topic in str(file.path):
-            may_sync.wait(30)
+            hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
@@ -124,7 +126,7 @@ def test_requests_beyond_those_that_may_be_under_way_wait_for_their_turn(
 
     def slow_sync(file: files.File) -> None:
         if topic in str(file.path):
-            may_sync.wait(30)
+            hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
@@ -270,6 +272,39 @@ def test_a_sync_that_fails_is_not_acknowledged(broker: LoopBroker, topic: str, m
         patch.setattr(files.File, "sync", fail)
         assert outcome(broker, produce(topic, batch_of(b"a"), acks=-1)).error_code == ErrorCode.KAFKA_STORAGE_ERROR
     assert outcome(broker, produce(topic, batch_of(b"a"), acks=1)).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def test_a_mistake_of_our_own_in_a_later_part_of_a_request_ends_its_connection_alone(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(produce_handler, "_SLICE_S", 0.0)
+    log = broker.store.log(topic, 1)
+
+    def fail(records: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(log, "append_batch", fail)
+    with broker.connect() as peer:
+        peer.sendall(frame_of(produce(topic, batch_of(b"a"), batch_of(b"b")), 9))
+        assert is_closed(peer)
+    assert outcome(broker, produce(topic, batch_of(b"a"))).base_offset == 1
+    assert not broker.broker.memory.total
+
+
+@pytest.mark.parametrize("acks", [1, -1])
+def test_a_sync_that_fails_by_our_own_mistake_is_not_acknowledged_and_later_ones_are(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch, acks: int
+) -> None:
+    broker.store.alter_topic(topic, {"flush.messages": "1"})
+
+    def fail() -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.store.log(topic), "flush", fail)
+        found = outcome(broker, produce(topic, batch_of(b"a"), acks=acks))
+        assert found.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+    assert outcome(broker, produce(topic, batch_of(b"a"), acks=acks)).base_offset == 1
 
 
 def test_flush_messages_is_kept_whatever_the_acks(broker: LoopBroker, topic: str) -> None:

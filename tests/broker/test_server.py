@@ -16,6 +16,7 @@ from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopi
 from logstore.wire.messages.metadata import MetadataRequest
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from loop_broker import LoopBroker, is_closed, wait_until
+from waits import hold
 
 
 def start(path: Path, **settings: object) -> tuple[RunningBroker, LoopBroker]:
@@ -62,13 +63,13 @@ def test_a_batch_that_waits_for_the_disk_is_acknowledged_before_it_stops(
 
     def slow_sync(file: files.File) -> None:
         is_syncing.set()
-        may_sync.wait(30)
+        hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
     with broker.client() as client:
         client.send(produce(-1), 9)
-        is_syncing.wait(30)
+        assert is_syncing.wait(30)
         stopping = threading.Thread(target=running.stop)
         stopping.start()
         wait_until(lambda: not _listens(broker))
@@ -99,7 +100,7 @@ def test_what_does_not_come_to_an_end_in_time_is_cut_off(tmp_path: Path, monkeyp
     sync = files.File.sync
 
     def slow_sync(file: files.File) -> None:
-        may_sync.wait(30)
+        hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
@@ -124,7 +125,7 @@ def test_without_descriptors_new_connections_wait_and_the_others_go_on(
     from logstore.broker import server
 
     running, broker = start(tmp_path)
-    accept, failures = socket.socket.accept, [OSError(24, "Too many open files")]
+    accept, failures = socket.socket.accept, [OSError(1, "Not permitted"), OSError(24, "Too many open files")]
 
     def failing_accept(listening: socket.socket) -> object:
         if failures:

@@ -13,6 +13,7 @@ from logstore.broker.syncs import Syncs
 from logstore.errors import PartitionOffline, StorageFailure
 from logstore.storage import files
 from logstore.storage.partition import PartitionLog
+from waits import SOON_S, hold
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_all_who_come_during_a_flush_share_the_next(log: PartitionLog, monkeypat
     sync = files.File.sync
 
     def slow_sync(file: files.File) -> None:
-        may_sync.wait()
+        hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
@@ -83,7 +84,7 @@ def test_logs_do_not_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.Mo
 
     def slow_sync(file: files.File) -> None:
         if file.path.parent.name == "slow":
-            may_sync.wait()
+            hold(may_sync)
         sync(file)
 
     monkeypatch.setattr(files.File, "sync", slow_sync)
@@ -114,6 +115,40 @@ def test_a_sync_that_fails_is_told_to_all_who_waited_and_to_those_who_come_later
         assert [type(error) for error in told] == [StorageFailure] * 2
         with pytest.raises(PartitionOffline):
             await syncs.wait(log, 2)
+
+    run(test)
+
+
+def test_a_flush_that_fails_by_our_own_mistake_is_told_and_later_ones_are_tried(
+    log: PartitionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, failures = log.flush, [MemoryError()]
+
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
+        flush()
+
+    monkeypatch.setattr(log, "flush", fail_once)
+
+    async def test(syncs: Syncs, flushed: list[float]) -> None:
+        log.append([b"a"])
+        with pytest.raises(MemoryError):
+            await asyncio.wait_for(syncs.wait(log, 1), SOON_S)
+        await asyncio.wait_for(syncs.wait(log, 1), SOON_S)
+        assert log.synced_offset == 1
+
+    run(test)
+
+
+def test_one_whose_callback_fails_keeps_nobody(log: PartitionLog) -> None:
+    async def test(syncs: Syncs, flushed: list[float]) -> None:
+        def fail(error: Exception | None) -> None:
+            raise MemoryError
+
+        log.append([b"a"])
+        syncs.when_synced(log, 1, fail)
+        await asyncio.wait_for(syncs.wait(log, 1), SOON_S)
 
     run(test)
 

@@ -118,3 +118,9 @@ def test_expressions_that_blow_up_others_do_not_blow_up_this_one() -> None:
     assert not TopicPattern("(a+)+b").matches(name)
     assert not TopicPattern("(a|a)*b").matches(name)
     assert TopicPattern("(a?){100}a{100}.*").matches(name)
+
+
+def test_a_range_of_all_characters_there_are_costs_no_more_than_those_that_names_have() -> None:
+    pattern = TopicPattern("[\0-\U0010ffff]{100}")
+    assert max(len(by) for steps in pattern._steps for by, _ in steps if isinstance(by, frozenset)) == 128
+    assert pattern.matches("a" * 100) and not pattern.matches("a" * 99)

@@ -2,9 +2,19 @@
 
 import time
 from collections.abc import Callable
+from threading import Event
 
 SOON_S = 20.0
 """A wait that comes to an end long before."""
+
+
+HELD_S = 60.0
+"""Longer than anybody's patience: a test whose clients wait until a ``hold`` gives up fails."""
+
+
+def hold(until: Event) -> None:
+    """Stand still, in place of something that takes long, until the test lets go."""
+    assert until.wait(HELD_S), "nobody has let go"
 
 
 def wait_until(is_so: Callable[[], object]) -> None:

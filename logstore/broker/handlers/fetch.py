@@ -1,5 +1,7 @@
 """Records for consumers: what there is from an offset on, or, where that is too little, what comes within a time."""
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -51,17 +53,23 @@ class Fetching:
         found = self._look(may_wait=False)
         if found.cold:
             warmed = self._broker.read(_warm, found.cold)
-            warmed.add_done_callback(lambda _: self._answer_or_wait(self._look()))
+            warmed.add_done_callback(partial(turn.attempt, self._go_on_warm))
         else:
             self._answer_or_wait(found)
+
+    def _go_on_warm(self, warmed: "asyncio.Future[None]") -> None:
+        warmed.result()
+        self._answer_or_wait(self._look())
 
     def _answer_or_wait(self, found: Fetch) -> None:
         if self._max_wait_ms <= 0 or self._is_enough(found) or not found.fetched:
             self._complete(found)
         elif self._turn.response is None:
-            broker = self._broker
-            delayed = DelayedFetch(broker.loop, broker.delayed_fetches, self._look, self._is_enough, self._complete)
-            self._turn.on_abandoned = delayed.cancel
+            broker, turn = self._broker, self._turn
+            delayed = DelayedFetch(
+                *(broker.loop, broker.delayed_fetches, self._look, self._is_enough, self._complete, turn.attempt)
+            )
+            turn.on_abandoned = delayed.cancel
             delayed.wait(found, self._max_wait_ms / 1000)
 
     def _look(self, *, may_wait: bool = True) -> Fetch:
@@ -81,9 +89,12 @@ class Fetching:
         """Answer, once it is known which records were of transactions that were aborted."""
         if self._reads_committed and any(map(needs_aborted, found.fetched)):
             completed = self._broker.read(_with_aborted, found)
-            completed.add_done_callback(lambda completed: self._answer(completed.result()))
+            completed.add_done_callback(partial(self._turn.attempt, self._answer_completed))
         else:
             self._answer(found)
+
+    def _answer_completed(self, completed: "asyncio.Future[Fetch]") -> None:
+        self._answer(completed.result())
 
     def _answer(self, found: Fetch) -> None:
         if self._turn.response is not None:  # the connection has ended meanwhile

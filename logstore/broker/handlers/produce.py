@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     end_offset: int = _NONE
     log: PartitionLog | None = None
     code: int = 0
-    error: LogstoreError | Refused | None = None
+    error: Exception | None = None
 
 
 def serve(broker: "Broker", frame: Buffer, position: int, version: int) -> "bytes | Unsynced | Appending":
@@ -140,7 +140,7 @@ def _check_attributes(attributes: int, version: int) -> None:
         raise Refused(ErrorCode.INVALID_TXN_STATE, "no transaction is under way")
 
 
-def _refused(broker: "Broker", topic: str | UUID, partition: int, error: LogstoreError | Refused) -> Outcome:
+def _refused(broker: "Broker", topic: str | UUID, partition: int, error: Exception) -> Outcome:
     code = error.refusal.code if isinstance(error, Refused) else error_code(error)
     broker.metrics.error(ApiKey.PRODUCE, code)
     return Outcome(topic, partition, code=code, error=error)
@@ -180,12 +180,15 @@ def _partition_response(outcome: Outcome) -> PartitionProduceResponse:
     )
 
 
-def _message(error: LogstoreError | Refused) -> str | None:
+def _message(error: Exception) -> str | None:
     return error.refusal.message if isinstance(error, Refused) else told(error)
 
 
 class Appending:
-    """A request whose batches are appended in several turns of the loop; what comes behind it waits."""
+    """A request whose batches are appended in several turns of the loop; what comes behind it waits.
+
+    It has come whole, so all of it is appended, whether or not its client is still there; until then it counts among
+    what is in memory."""
 
     __slots__ = ("_acks", "_broker", "_outcomes", "_rest", "_turn", "_version")
 
@@ -202,23 +205,22 @@ class Appending:
         """Give the turn its response, once there is one."""
         self._turn = turn
         turn.may_overlap = False
-        turn.size = sum(len(batch.records or b"") for batch in self._rest)
-        self._broker.loop.call_soon(self._go_on)
+        self._broker.memory.hold(self, sum(len(batch.records or b"") for batch in self._rest))
+        self._broker.loop.call_soon(turn.attempt, self._go_on)
 
     def _go_on(self) -> None:
-        turn = self._turn
-        if turn.response is not None:  # nobody waits for it any more
-            return
+        broker, turn = self._broker, self._turn
         try:
-            self._rest = _append_some(self._broker, self._rest, self._outcomes, self._acks, self._version)
-            if self._rest:
-                self._broker.loop.call_soon(self._go_on)
-                return
-            turn.may_overlap, turn.size = True, 0
-            completed = _completed(self._broker, self._outcomes, self._acks, self._version)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this connection only
-            turn.connection.drop(error)
+            self._rest = _append_some(broker, self._rest, self._outcomes, self._acks, self._version)
+        except BaseException:
+            broker.memory.hold(self, 0)
+            raise
+        if self._rest:
+            broker.loop.call_soon(turn.attempt, self._go_on)
             return
+        broker.memory.hold(self, 0)
+        turn.may_overlap = True
+        completed = _completed(broker, self._outcomes, self._acks, self._version)
         if isinstance(completed, bytes):
             turn.answer(completed)
         else:
@@ -244,9 +246,10 @@ class Unsynced:
             if outcome.log is None:
                 self._settle(number, None)
             else:
-                self._broker.syncs.when_synced(outcome.log, outcome.end_offset, partial(self._settle, number))
+                settle = partial(turn.attempt, self._settle, number)
+                self._broker.syncs.when_synced(outcome.log, outcome.end_offset, settle)
 
-    def _settle(self, number: int, error: LogstoreError | None) -> None:
+    def _settle(self, number: int, error: Exception | None) -> None:
         if error is not None:
             outcome = self._outcomes[number]
             self._outcomes[number] = _refused(self._broker, outcome.topic, outcome.partition, error)
@@ -255,9 +258,4 @@ class Unsynced:
             self._finish()
 
     def _finish(self) -> None:
-        try:
-            body = _encode(self._outcomes, self._version) if self._wants_response else _silence(self._outcomes)
-        except Refused as error:
-            self._turn.connection.drop(error)
-        else:
-            self._turn.answer(body)
+        self._turn.answer(_encode(self._outcomes, self._version) if self._wants_response else _silence(self._outcomes))

@@ -13,8 +13,8 @@ def wanted_topics(metadata: MemberMetadata, topics: Mapping[str, KnownTopic]) ->
     named = frozenset(topic for topic in metadata.topics if topic in topics)
     if not metadata.regex:
         return named
-    pattern = topic_pattern(metadata.regex)
-    return named.union(name for name in topics if not name.startswith(_INTERNAL_PREFIX) and pattern.matches(name))
+    candidates = (name for name in topics if not name.startswith(_INTERNAL_PREFIX))
+    return named | topic_pattern(metadata.regex).matching(candidates)
 
 
 def known_topics(members: Iterable[MemberMetadata], topics: Mapping[str, KnownTopic]) -> dict[str, KnownTopic]:

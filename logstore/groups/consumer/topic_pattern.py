@@ -2,7 +2,9 @@
 
 A member of a consumer group may send any expression, and it is matched in the thread that serves all clients; so this
 does what RE2 does, by which Kafka matches them: the states that the expression may be in are followed all at once, and
-what cannot be matched so (look-around, back-references) is refused. A name matches as a whole.
+what cannot be matched so (look-around, back-references) is refused. A name matches as a whole. What has been found of
+the states is kept, so that thousands of names take little more than their characters; an expression that takes very
+many steps all the same, as none in earnest does, finds no more names, and the log says so.
 
 ::
 
@@ -12,15 +14,21 @@ what cannot be matched so (look-around, back-references) is refused. A name matc
                     | ( alternatives ) | (?: alternatives ) | "^" and "$", which hold at the ends
 """
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 
 from logstore.errors import InvalidTopicPattern
 
+logger = logging.getLogger("logstore.groups")
+
 _STATES_MAX = 10_000
+_STEPS_MAX = 1_000_000  # some 100 ms
+_KEPT_STATES_MAX = 20_000
 _REPEAT_MAX = 1_000
 _DEPTH_MAX = 100
-_CHARACTERS = frozenset(map(chr, range(128)))  # topics' names are made of some of these
+_CHARACTER_MAX = 0x7F
+_CHARACTERS = frozenset(map(chr, range(_CHARACTER_MAX + 1)))  # topics' names are made of some of these
 _DIGITS = frozenset("0123456789")
 _WORD = frozenset(c for c in _CHARACTERS if c.isalnum()) | {"_"}
 _SPACES = frozenset("\t\n\f\r ")
@@ -38,27 +46,84 @@ _START, _END = "^", "$"
 _Step = tuple[frozenset[str] | str | None, int]
 
 
+class _Together:
+    """The states that an expression may be in at once, and those that each character leads to, where that is known."""
+
+    __slots__ = ("accepts", "following", "states")
+
+    def __init__(self, states: frozenset[int], accepts: bool) -> None:
+        self.states = states
+        self.accepts = accepts  # a name that ends here
+        self.following: dict[str, _Together] = {}
+
+
+class _TooManySteps(Exception):
+    pass
+
+
 class TopicPattern:
-    """Raises InvalidTopicPattern."""
+    """Raises InvalidTopicPattern. For one thread at a time."""
 
     def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
         self._steps: list[list[_Step]] = []
         parser = _Parser(pattern, self._steps)
         self._first, self._last = parser.parse()
+        self._steps_left = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._kept: dict[frozenset[int], _Together] = {}
+        self._kept_count = 0
+        self._start: _Together | None = None
 
     def matches(self, name: str) -> bool:
-        states = self._closure([self._first], is_start=True, is_end=not name)
-        for position, character in enumerate(name, start=1):
-            after = [
-                target
-                for state in states
-                for by, target in self._steps[state]
-                if isinstance(by, frozenset) and character in by
-            ]
-            states = self._closure(after, is_start=False, is_end=position == len(name))
-            if not states:
+        return name in self.matching([name])
+
+    def matching(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of ``names`` that match."""
+        self._steps_left = _STEPS_MAX
+        found = set()
+        try:
+            for name in names:
+                if self._matches(name):
+                    found.add(name)
+        except _TooManySteps:
+            logger.warning("%.100r takes too many steps: it finds %d topics and no more", self._pattern, len(found))
+        return frozenset(found)
+
+    def _matches(self, name: str) -> bool:
+        at = self._start
+        if at is None:
+            at = self._start = self._together([self._first], is_start=True)
+        for character in name:
+            following = at.following.get(character)
+            if following is None:
+                following = self._follow(at, character)
+            if not following.states:
                 return False
-        return self._last in states
+            at = following
+        return at.accepts
+
+    def _follow(self, at: _Together, character: str) -> _Together:
+        if self._kept_count > _KEPT_STATES_MAX:
+            self._forget()
+        after = [
+            target
+            for state in at.states
+            for by, target in self._steps[state]
+            if isinstance(by, frozenset) and character in by
+        ]
+        self._take_steps(len(at.states))
+        found = self._together(after, is_start=False)
+        kept = at.following[character] = self._kept.setdefault(found.states, found)
+        if kept is found:
+            self._kept_count += 1 + len(found.states)
+        return kept
+
+    def _together(self, states: Iterable[int], is_start: bool) -> _Together:
+        found = self._closure(states, is_start, is_end=False)
+        return _Together(frozenset(found), self._last in self._closure(found, is_start, is_end=True))
 
     def _closure(self, states: Iterable[int], is_start: bool, is_end: bool) -> set[int]:
         """With all that they lead to without a character."""
@@ -69,10 +134,16 @@ class TopicPattern:
                 if leads and target not in found:
                     found.add(target)
                     waiting.append(target)
+        self._take_steps(len(found))
         return found
 
+    def _take_steps(self, count: int) -> None:
+        self._steps_left -= count
+        if self._steps_left < 0:
+            raise _TooManySteps
 
-@lru_cache(maxsize=1000)
+
+@lru_cache(maxsize=100)
 def topic_pattern(pattern: str) -> TopicPattern:
     """Raises InvalidTopicPattern."""
     return TopicPattern(pattern)
@@ -215,7 +286,7 @@ class _Parser:
                 high = self._class_member()
                 if len(high) != 1 or min(high) < min(low):
                     raise self._error("a range in [ ] has no such end")
-                members.update(map(chr, range(ord(min(low)), min(ord(min(high)), 0x10FFFF) + 1)))
+                members.update(map(chr, range(ord(min(low)), min(ord(min(high)), _CHARACTER_MAX) + 1)))
             else:
                 members |= low
         return _CHARACTERS - members if is_negated else frozenset(members)
