@@ -1,4 +1,4 @@
-"""Consumer groups whose partitions the broker hands out, over the wire: requests, errors, and other APIs that see them."""
+"""Consumer groups whose partitions the broker hands out, over the wire: requests, errors, and APIs that see them."""
 
 from collections.abc import Mapping
 from typing import Any
