@@ -57,7 +57,11 @@ def named(topic: str) -> MetadataRequestTopic:
         (OffsetFetchRequest(groups=[OffsetFetchRequestGroup("g", topics=None)] * TIMES), 9),
         (
             OffsetFetchRequest(
-                groups=[OffsetFetchRequestGroup("g", topics=[OffsetFetchRequestTopics("orders", [0] * TIMES)])]
+                groups=[
+                    OffsetFetchRequestGroup(
+                        "g", topics=[OffsetFetchRequestTopics("orders", partition_indexes=[0] * TIMES)]
+                    )
+                ]
             ),
             9,
         ),
