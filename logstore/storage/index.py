@@ -9,9 +9,9 @@ with SIGBUS where the disk is full or the file has been cut. A sealed index is r
 asked for. Kafka's own may have zeros behind the last entry, which are none.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import ClassVar
@@ -30,6 +30,8 @@ from logstore.format.index_entry import (
 )
 from logstore.storage import files
 from logstore.storage.cache import Caches, Columns
+
+logger = logging.getLogger("logstore.storage")
 
 # So many entries of an index that grows may be in memory only: another process that reads the log walks from the last
 # that is stored, and finds them in some hundred KiB of it.
@@ -144,8 +146,10 @@ class SparseIndex(ABC):
     def seal(self) -> None:
         """No more entries: what failed ones may have left is cut. On a full disk the last ones are left out: a look-up
         walks a little further then."""
-        with suppress(DiskFull):
+        try:
             self.store()
+        except DiskFull as error:
+            logger.warning("%s ends before its log does, and reads there take a little longer: %s", self.path, error)
         self._cut()
         self._held = None
         self._caches.discard(self)

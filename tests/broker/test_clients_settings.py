@@ -2,9 +2,8 @@
 real Kafka alike."""
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
@@ -29,16 +28,8 @@ from kafka.admin import KafkaAdminClient
 from kafka_brokers import MakeTopic, Start
 from kafka_clients.java_tools import CONFIGS, run_tool
 from kafka_clients.records import Sent
+from waits import comes_to
 from wire_admin import WireAdmin
-
-_Value = TypeVar("_Value")
-
-
-def comes_to(expected: _Value, look: Callable[[], _Value]) -> None:
-    """A change may be answered before all of a Kafka knows it."""
-    deadline = time.monotonic() + 20
-    while (found := look()) != expected:
-        assert time.monotonic() < deadline, found
 
 
 def produced(agents: Start, name: str, count: int = 10) -> None:
@@ -95,15 +86,22 @@ def test_confluent_changes_what_topics_have_by_default(
     def in_effect(kind: ResourceType, resource: str, setting: str) -> str:
         return str(result(confluent.describe_configs([ConfigResource(kind, resource)]))[setting].value)
 
-    for value, expected in (("12345", "12345"), (None, "9223372036854775807")):
+    def set_to(value: str | None) -> None:
         asked = [change("log.flush.interval.messages", value)]
         result(
             confluent.incremental_alter_configs(
                 [ConfigResource(ResourceType.BROKER, number, incremental_configs=asked)]
             )
         )
-        comes_to(expected, lambda: in_effect(ResourceType.TOPIC, name, "flush.messages"))
-        comes_to(expected, lambda: in_effect(ResourceType.BROKER, number, "log.flush.interval.messages"))
+
+    try:
+        set_to("12345")
+        comes_to("12345", lambda: in_effect(ResourceType.TOPIC, name, "flush.messages"))
+        comes_to("12345", lambda: in_effect(ResourceType.BROKER, number, "log.flush.interval.messages"))
+    finally:  # the broker is others' too
+        set_to(None)
+    comes_to("9223372036854775807", lambda: in_effect(ResourceType.TOPIC, name, "flush.messages"))
+    comes_to("9223372036854775807", lambda: in_effect(ResourceType.BROKER, number, "log.flush.interval.messages"))
 
 
 def test_confluent_deletes_records_and_describes_the_cluster(

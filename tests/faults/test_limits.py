@@ -143,6 +143,7 @@ from log_tools import open_log, values
 from logstore.errors import StorageFailure
 log = open_log(Path(sys.argv[1]), index_interval_bytes=0)
 acknowledged, refused = [], 0
+large = {number: b"%d " % number * 200_000 for number in range(0, 400, 10)}  # kept: what is free serves the next append
 for number in range(400):
     if 20 <= number % 100 < 90:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -150,7 +151,7 @@ for number in range(400):
     if number % 100 == 90:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     try:
-        log.append([b"%d " % number * 40_000])
+        log.append([large.get(number) or b"%d " % number * 40_000])
         acknowledged.append(number)
     except StorageFailure as error:
         assert error.errno == errno.ENOMEM, error

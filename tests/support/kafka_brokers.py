@@ -22,6 +22,7 @@ from cli import environment
 from kafka_clients.agent import Agent
 from kafka_clients.programs import PROGRAMS
 from kafka_cluster import kafka_node_in
+from waits import comes_to
 
 Start = Callable[[str], Agent]
 MakeTopic = Callable[..., str]
@@ -172,7 +173,9 @@ def topic(agents: Start) -> MakeTopic:
 
     def make(partitions: int = 1, **configs: Any) -> str:
         name = fresh_name()
-        agents("confluent").call("create_topic", name=name, partitions=partitions, configs=configs)
+        agent = agents("confluent")
+        agent.call("create_topic", name=name, partitions=partitions, configs=configs)
+        comes_to(partitions, lambda: agent.call("topics").get(name))
         return name
 
     return make

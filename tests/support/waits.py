@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable
 from threading import Event
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 SOON_S = 20.0
 """A wait that comes to an end long before."""
@@ -22,3 +25,11 @@ def wait_until(is_so: Callable[[], object]) -> None:
     while not is_so():
         assert time.monotonic() < deadline_s, "it did not come to be"
         time.sleep(0.001)
+
+
+def comes_to(expected: Value, look: Callable[[], Value]) -> None:
+    """A change may be answered before all of a Kafka knows it."""
+    deadline_s = time.monotonic() + SOON_S
+    while (found := look()) != expected:
+        assert time.monotonic() < deadline_s, found
+        time.sleep(0.01)

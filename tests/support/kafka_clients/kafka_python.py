@@ -11,6 +11,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from kafka.errors import KafkaConnectionError
 
 from kafka_clients.records import Received, Sent
 from kafka_clients.serving import serve
@@ -174,7 +175,10 @@ class _Consumer:
         self._consumer.subscribe(topics)
 
     def poll(self, timeout_s: float) -> list[Received]:
-        found = self._consumer.poll(max(timeout_s, 0.2) * 1000)
+        try:
+            found = self._consumer.poll(max(timeout_s, 0.2) * 1000)
+        except KafkaConnectionError:  # the broker is away: whoever polls in a loop goes on
+            return []
         self._join_again_if_stuck()
         return [_received(record) for records in found.values() for record in records]
 
@@ -193,8 +197,11 @@ class _Consumer:
         return [(place.topic, place.partition) for place in self._consumer.assignment()]
 
     def commit(self) -> list[tuple[str, int, int]]:
-        positions = {place: self._consumer.position(place, WAIT_S * 1000) for place in self._consumer.assignment()}
-        self._consumer.commit({place: OffsetAndMetadata(offset, "", -1) for place, offset in positions.items()})
+        try:
+            positions = {place: self._consumer.position(place, WAIT_S * 1000) for place in self._consumer.assignment()}
+            self._consumer.commit({place: OffsetAndMetadata(offset, "", -1) for place, offset in positions.items()})
+        except KafkaConnectionError:  # nothing is committed: the next one will say more
+            return []
         return [(place.topic, place.partition, offset) for place, offset in positions.items()]
 
     def pause(self, topic: str, partition: int) -> None:
