@@ -1,5 +1,6 @@
 """Regular expressions for topics: as Python's own match them, and in a time that no expression can blow up."""
 
+import random
 import re
 
 import pytest
@@ -124,3 +125,22 @@ def test_a_range_of_all_characters_there_are_costs_no_more_than_those_that_names
     pattern = TopicPattern("[\0-\U0010ffff]{100}")
     assert max(len(by) for steps in pattern._steps for by, _ in steps if isinstance(by, frozenset)) == 128
     assert pattern.matches("a" * 100) and not pattern.matches("a" * 99)
+
+
+def test_an_expression_that_takes_many_steps_for_each_of_thousands_of_long_names_finds_no_more_of_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    letters = random.Random(0)
+    names = ["".join(letters.choices("ab", k=249)) for _ in range(2_000)]
+    costly = TopicPattern("(a|b)*a(a|b){900}")
+    assert costly.matching(["a" * 200, *names]) == frozenset()
+    assert "takes too many steps" in caplog.text
+    assert sum(len(kept) for kept in costly._kept) < 100_000  # nor is all kept that was found
+
+
+def test_thousands_of_names_take_no_more_steps_than_some(caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"com.example.team.topic-{number}" for number in range(10_000)]
+    wanted = names[::100]
+    assert TopicPattern("|".join(wanted)).matching(names) == set(wanted)
+    assert TopicPattern(".*(team|crew).[a-z]+-\\d*7").matching(names) == {name for name in names if name.endswith("7")}
+    assert not caplog.text

@@ -17,6 +17,7 @@ many steps all the same, as none in earnest does, finds no more names, and the l
 import logging
 from collections.abc import Iterable
 from functools import lru_cache
+from threading import Lock
 
 from logstore.errors import InvalidTopicPattern
 
@@ -62,13 +63,14 @@ class _TooManySteps(Exception):
 
 
 class TopicPattern:
-    """Raises InvalidTopicPattern. For one thread at a time."""
+    """Raises InvalidTopicPattern. Safe to use from many threads."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._steps: list[list[_Step]] = []
         parser = _Parser(pattern, self._steps)
         self._first, self._last = parser.parse()
+        self._lock = Lock()
         self._steps_left = 0
         self._forget()
 
@@ -82,14 +84,15 @@ class TopicPattern:
 
     def matching(self, names: Iterable[str]) -> frozenset[str]:
         """Those of ``names`` that match."""
-        self._steps_left = _STEPS_MAX
         found = set()
-        try:
-            for name in names:
-                if self._matches(name):
-                    found.add(name)
-        except _TooManySteps:
-            logger.warning("%.100r takes too many steps: it finds %d topics and no more", self._pattern, len(found))
+        with self._lock:
+            self._steps_left = _STEPS_MAX
+            try:
+                for name in names:
+                    if self._matches(name):
+                        found.add(name)
+            except _TooManySteps:
+                logger.warning("%.100r takes too many steps: it finds %d topics, no more", self._pattern, len(found))
         return frozenset(found)
 
     def _matches(self, name: str) -> bool:
