@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from logstore.broker import handlers
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import told
+from logstore.broker.told_errors import told_errors
 from logstore.errors import LogstoreError
 from logstore.wire.api import Api, ApiKey
 from logstore.wire.error_codes import ErrorCode, error_code
@@ -73,6 +74,7 @@ def answer(
     """
     version = context.api_version
     if api.key == ApiKey.API_VERSIONS and version > api.advertised[1]:
+        broker.metrics.error(api.key, ErrorCode.UNSUPPORTED_VERSION)
         return _unsupported_version(api)
     request = api.request.decode(frame, version, position, may_go_on=True)
     try:
@@ -81,7 +83,7 @@ def answer(
         response = _failed(broker, api, version, error)
     if type(response) is CoroutineType:
         return _finish(broker, api, response, version)
-    return response.encode(version)  # type: ignore[no-any-return]
+    return _encoded(broker, api, response, version)
 
 
 async def _finish(broker: "Broker", api: Api, response: Coroutine[Any, Any, Message], version: int) -> bytes:
@@ -89,7 +91,13 @@ async def _finish(broker: "Broker", api: Api, response: Coroutine[Any, Any, Mess
         finished = await response
     except Exception as error:  # noqa: BLE001  # as above
         finished = _failed(broker, api, version, error)
-    return finished.encode(version)
+    return _encoded(broker, api, finished, version)
+
+
+def _encoded(broker: "Broker", api: Api, response: Message, version: int) -> bytes:
+    for code in told_errors(response):
+        broker.metrics.error(api.key, code)
+    return response.encode(version)
 
 
 def _unsupported_version(api: Api) -> bytes:
@@ -103,9 +111,9 @@ def _failed(broker: "Broker", api: Api, version: int, error: Exception) -> Messa
     code = error_code(error)
     if not isinstance(error, LogstoreError):
         logger.error("%s failed", api.key.name, exc_info=error)
-    broker.metrics.error(api.key, code)
     fields = {field.name for field in api.response.wire_fields if field.is_in(version)}
     if "error_code" not in fields:
+        broker.metrics.error(api.key, code)
         raise error
     message = {"error_message": told(error)} if "error_message" in fields else {}
     response: Any = api.response

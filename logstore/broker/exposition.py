@@ -52,7 +52,9 @@ def _requests(metrics: Metrics) -> Iterator[str]:
         ({"api": _api_name(error.api_key), "error": _error_name(error.code)}, count)
         for error, count in sorted(metrics.errors.items())
     ]
-    yield _family("request_errors_total", "counter", "Errors told in responses, or partitions of them.", errors)
+    yield _family(
+        "request_errors_total", "counter", "Errors told in responses, or in partitions, groups and other parts.", errors
+    )
 
 
 def _topics(metrics: Metrics, store: TopicStore) -> Iterator[str]:

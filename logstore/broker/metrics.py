@@ -59,7 +59,7 @@ class Metrics:
         histogram.observe(elapsed_s)
 
     def error(self, api_key: int, code: int) -> None:
-        """An answer, or a partition of one, told of an error."""
+        """An answer, or a part of one such as a partition or a group, told of an error."""
         error = RequestError(api_key, code)
         self.errors[error] = self.errors.get(error, 0) + 1
 
@@ -82,8 +82,12 @@ class Metrics:
         """A log was synced."""
         self.flushes.observe(elapsed_s)
 
+    def forget_topic(self, topic: str) -> None:
+        """Let go of the counts of a topic that was deleted. (It may be called in any thread.)"""
+        self.topics.pop(topic, None)
+
     def forget_topics(self, existing: set[str]) -> None:
-        """Let go of the counts of topics that are no more."""
+        """Let go of the counts of topics that are no more, whoever has deleted them."""
         gone = [topic for topic in list(self.topics) if topic not in existing]  # a list at once: one may be added
         for topic in gone:
             self.topics.pop(topic, None)

@@ -23,7 +23,12 @@ from logstore.store import TopicStore
 from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.api_versions import ApiVersionsRequest
+from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from logstore.wire.messages.delete_topics import DeleteTopicsRequest
+from logstore.wire.messages.heartbeat import HeartbeatRequest
+from logstore.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
+from loop_broker import loop_broker
 from wire_client import WireClient
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -111,6 +116,30 @@ def test_the_counts_of_a_topic_go_with_it(store: TopicStore):
     store.delete_topic("orders")
     assert key("topic_produced_records_total", topic="orders") not in parsed(expose(metrics, store))
     assert not metrics.topics
+
+
+def test_the_counts_of_a_topic_that_a_client_deletes_go_with_it_though_nobody_asks_for_them(tmp_path: Path):
+    with loop_broker(tmp_path / "data") as broker:
+        broker.store.create_topic("orders")
+        broker.broker.metrics.produced("orders", 1, 1)
+        broker.ask(DeleteTopicsRequest(topic_names=["orders"], timeout_ms=1_000), 1)
+        assert not broker.broker.metrics.topics
+
+
+def test_errors_are_counted_whatever_part_of_a_response_tells_them(tmp_path: Path):
+    with loop_broker(tmp_path / "data") as broker:
+        broker.store.create_topic("orders")
+        broker.ask(HeartbeatRequest(group_id="g", member_id="nobody"), 4)
+        topics = [CreatableTopic(name=name, num_partitions=1, replication_factor=1) for name in ("orders", "a/b")]
+        broker.ask(CreateTopicsRequest(topics=topics), 7)
+        partitions = [ListOffsetsPartition(partition_index=number, timestamp=-1) for number in (0, 1, 2)]
+        broker.ask(ListOffsetsRequest(topics=[ListOffsetsTopic(name="orders", partitions=partitions)]), 7)
+        assert broker.broker.metrics.errors == {
+            (ApiKey.HEARTBEAT, ErrorCode.UNKNOWN_MEMBER_ID): 1,
+            (ApiKey.CREATE_TOPICS, ErrorCode.TOPIC_ALREADY_EXISTS): 1,
+            (ApiKey.CREATE_TOPICS, ErrorCode.INVALID_TOPIC_EXCEPTION): 1,
+            (ApiKey.LIST_OFFSETS, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION): 2,
+        }
 
 
 def test_labels_are_escaped(store: TopicStore):

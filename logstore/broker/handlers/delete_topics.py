@@ -54,6 +54,7 @@ def _delete(
         raise Refused(ErrorCode.UNKNOWN_TOPIC_ID, f"there is no topic with the id {asked.topic_id}")
     topic_id = broker.store.topic(name).topic_id
     broker.store.delete_topic(name)
+    broker.metrics.forget_topic(name)
     return DeletableTopicResult(name=name, topic_id=topic_id)
 
 
