@@ -50,6 +50,7 @@ class Broker:
         self.fetch_sessions = FetchSessions(self.config.max_incremental_fetch_session_cache_slots)
         self.delayed_fetches: set[DelayedFetch] = set()
         self.tasks: set[asyncio.Task[bytes]] = set()  # requests whose handlers wait for something
+        self.is_stopping = False  # then what takes long goes no further than it must
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def be_reached_at(self, bound: Address) -> None:

@@ -19,6 +19,7 @@ from logstore.broker.serving import Serving, open_store, serving
 from logstore.config import BrokerConfig, StoreConfig
 from logstore.errors import Closed
 from logstore.store import TopicStore
+from logstore.threads import start_thread
 
 logger = logging.getLogger("logstore.broker")
 
@@ -59,11 +60,12 @@ class RunningBroker:
             thread = threading.Thread(
                 target=self._run, args=(store, started), name=f"logstore-serve {self._path}", daemon=True
             )
-            thread.start()
             try:
+                start_thread(thread)
                 self._serving, end = started.result()
-            except BaseException:
-                store.close()
+            except BaseException:  # it could not, or a Ctrl-C: then it ends as soon as it serves
+                started.add_done_callback(_end_started)
+                _join(thread, store)
                 raise
             self._stop = partial(_end, end, thread, store)
         return self.address
@@ -105,10 +107,21 @@ class RunningBroker:
             await stopping.wait()
 
 
+def _end_started(started: Started) -> None:
+    if started.exception() is None:
+        _, end = started.result()
+        end()
+
+
 def _end(end: Callable[[], object], thread: threading.Thread, store: TopicStore) -> None:
+    with suppress(RuntimeError):  # it has ended by itself
+        end()
+    _join(thread, store)
+
+
+def _join(thread: threading.Thread, store: TopicStore) -> None:
     try:
-        with suppress(RuntimeError):  # it has ended by itself
-            end()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     finally:
         store.close()

@@ -29,6 +29,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._taken_in: set[asyncio.Task[object]] = set()  # connections that are just being made
         self._by_host: Counter[str] = Counter()
+        self._connection_count = 0  # of all hosts together
         self._socket: socket.socket | None = None
         self._read_s = 0.0  # when something was last read from a client
         self._to_flush: list[Connection] = []
@@ -57,6 +58,7 @@ class Server:
 
     async def stop(self) -> None:
         """Take in no more connections and requests, answer those under way, within shutdown.timeout.ms, and end."""
+        self.broker.is_stopping = True
         if self._socket is not None:
             self.broker.loop.remove_reader(self._socket)
             self._socket.close()
@@ -66,9 +68,8 @@ class Server:
             connection.finish()
         for fetch in list(self.broker.delayed_fetches):
             fetch.expire()
-        await self.broker.run(
-            self.broker.groups.close
-        )  # a member that waits for others to join is told to go elsewhere
+        # A member that waits for others to join is told to go elsewhere.
+        await self.broker.run(self.broker.groups.close)
         deadline_s = self.broker.loop.time() + self.broker.config.shutdown_timeout_ms / 1000
         while (self._connections or self._taken_in) and self.broker.loop.time() < deadline_s:
             await asyncio.sleep(0.01)
@@ -103,10 +104,11 @@ class Server:
 
     def _take_in(self, peer: socket.socket, host: str) -> None:
         config = self.broker.config
-        if self._by_host.total() >= self._connections_max or self._by_host[host] >= config.max_connections_per_ip:
+        if self._connection_count >= self._connections_max or self._by_host[host] >= config.max_connections_per_ip:
             self.broker.metrics.connections_refused += 1
             peer.close()
             return
+        self._connection_count += 1
         self._by_host[host] += 1
         self.broker.metrics.connections_accepted += 1
         task = self.broker.loop.create_task(self._welcome(peer, host))
@@ -151,6 +153,7 @@ class Server:
     def disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self.broker.metrics.connections_closed += 1
+        self._connection_count -= 1
         self._by_host[connection.host] -= 1
         if not self._by_host[connection.host]:
             del self._by_host[connection.host]

@@ -41,7 +41,8 @@ def open_store(path: Path, config: StoreConfig) -> TopicStore:
 @asynccontextmanager
 async def serving(store: TopicStore, config: BrokerConfig) -> AsyncIterator[Serving]:
     """Serve until the block ends: then no more connections are taken, and what is under way is finished, within
-    shutdown.timeout.ms. The store is left open. Raises CannotListen."""
+    shutdown.timeout.ms; a topic that is just being made is made to its end, however long that takes. The store is left
+    open. Raises CannotListen."""
     broker = Broker(store, config)
     async with AsyncExitStack() as stack:
         stack.callback(broker.close)

@@ -14,6 +14,12 @@ USE_DEFAULT = -1  # for counts of partitions and replicas
 PARTITIONS_PER_REQUEST_MAX = 10_000  # Kafka's: a request must not keep a broker busy for long
 
 
+def check_goes_on(broker: Broker) -> None:
+    """Before each of the topics of a request: the end of the broker waits for what has begun. Raises Refused."""
+    if broker.is_stopping:
+        raise Refused(ErrorCode.NOT_CONTROLLER, "the broker is shutting down")
+
+
 def check_no_collision(name: str, existing: Iterable[str]) -> None:
     """Kafka's metrics take ``.`` for ``_``, so it has no two topics that differ in nothing else. Raises Refused."""
     plain = name.replace(".", "_")

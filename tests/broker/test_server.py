@@ -12,6 +12,7 @@ from logstore.broker.running import RunningBroker
 from logstore.config import BrokerConfig, StoreConfig
 from logstore.format.batch import encode_batch
 from logstore.storage import files
+from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logstore.wire.messages.metadata import MetadataRequest
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -115,6 +116,27 @@ def test_what_does_not_come_to_an_end_in_time_is_cut_off(tmp_path: Path, monkeyp
             may_sync.set()
             stopping.join(30)
             assert not stopping.is_alive()
+
+
+def test_of_many_topics_to_be_made_those_that_are_not_begun_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, broker = start(tmp_path, shutdown_timeout_ms=1)
+    create, is_making, made = broker.store.create_topic, Event(), []
+
+    def slow(name: str, *arguments: object, **named: object) -> object:
+        is_making.set()
+        wait_until(lambda: broker.broker.is_stopping)
+        made.append(name)
+        return create(name, *arguments, **named)
+
+    monkeypatch.setattr(broker.store, "create_topic", slow)
+    topics = [CreatableTopic(name=f"new-{n}", num_partitions=1, replication_factor=1) for n in range(10)]
+    with broker.client() as client:
+        client.send(CreateTopicsRequest(topics=topics), 7)
+        assert is_making.wait(30)
+        running.stop()
+    assert made == ["new-0"]
 
 
 def test_without_descriptors_new_connections_wait_and_the_others_go_on(

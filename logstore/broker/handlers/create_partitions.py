@@ -3,7 +3,7 @@
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refused, outcome, repeated
-from logstore.broker.topic_arguments import check_replicas, too_many
+from logstore.broker.topic_arguments import check_goes_on, check_replicas, too_many
 from logstore.errors import LogstoreError
 from logstore.storage.topics import PARTITIONS_MAX
 from logstore.wire.error_codes import ErrorCode
@@ -48,6 +48,7 @@ def _added(broker: Broker, asked: CreatePartitionsTopic) -> int:
 
 
 def _create(broker: Broker, asked: CreatePartitionsTopic, validate_only: bool) -> None:
+    check_goes_on(broker)
     current = broker.store.topic(asked.name).partitions
     if asked.count == current:
         raise Refused(ErrorCode.INVALID_PARTITIONS, f"Topic already has {current} partition(s).")

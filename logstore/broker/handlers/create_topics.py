@@ -8,6 +8,7 @@ from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refusal, Refused, attempt, repeated
 from logstore.broker.topic_arguments import (
     USE_DEFAULT,
+    check_goes_on,
     check_no_collision,
     check_replicas,
     check_replication_factor,
@@ -53,6 +54,7 @@ def _create_all(broker: Broker, request: CreateTopicsRequest) -> list[CreatableT
 
 def _create(broker: Broker, asked: CreatableTopic, validate_only: bool) -> TopicDescription:
     name, store = asked.name, broker.store
+    check_goes_on(broker)
     if name == _CLUSTER_METADATA:
         raise Refused(ErrorCode.INVALID_REQUEST, f"Creation of internal topic {name} is prohibited.")
     count = _count(broker, asked)
