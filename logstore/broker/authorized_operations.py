@@ -18,6 +18,9 @@ class Operation(IntEnum):
     IDEMPOTENT_WRITE = 12
 
 
+NOT_ASKED = -(2**31)  # where a client does not ask for them
+
+
 def _bits(*operations: Operation) -> int:
     return sum(1 << operation for operation in operations)
 

@@ -11,6 +11,7 @@ from logstore.wire.messages.list_offsets import ListOffsetsPartition, ListOffset
 from loop_broker import LoopBroker, loop_broker
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
+FIRST_VERSION_WITH = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 VERSIONS = range(1, 10)
 
 
@@ -59,6 +60,9 @@ def ask(
 )
 def test_offsets_are_found(broker: LoopBroker, version: int, timestamp: int, expected: tuple[int, int]) -> None:
     found = ask(broker, timestamp, version)
+    if version < FIRST_VERSION_WITH.get(timestamp, 1):
+        assert (found.error_code, found.offset) == (ErrorCode.UNSUPPORTED_VERSION, -1)
+        return
     assert (found.error_code, (found.timestamp, found.offset)) == (0, expected)
     assert found.leader_epoch == (0 if version >= 4 and found.offset >= 0 else -1)
 
@@ -78,6 +82,7 @@ def test_who_reads_committed_records_is_told_of_none_that_are_not(
 
 
 def test_errors_are_told(broker: LoopBroker) -> None:
+    assert ask(broker, -7).error_code == ErrorCode.UNSUPPORTED_VERSION
     assert ask(broker, LATEST, topic="nowhere").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert ask(broker, 5, partition_index=1).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert ask(broker, LATEST, current_leader_epoch=7).error_code == ErrorCode.UNKNOWN_LEADER_EPOCH

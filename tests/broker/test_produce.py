@@ -171,6 +171,12 @@ def transactional(batch: bytes) -> bytes:
     return batch[:22] + bytes([batch[22] | 0x10]) + batch[23:]
 
 
+def marker(attributes: int) -> bytes:
+    """What a transaction's coordinator would write, of a producer, to end it."""
+    key, value = struct.pack(">hh", 0, 1), struct.pack(">hi", 0, 0)
+    return batch_of(value, keys=[key], producer_id=9, producer_epoch=0, attributes=attributes)
+
+
 REFUSALS = [
     pytest.param(lambda: corrupt(batch_of(b"a")), 9, ErrorCode.CORRUPT_MESSAGE, id="a wrong CRC"),
     pytest.param(lambda: b"", 9, ErrorCode.CORRUPT_MESSAGE, id="no bytes"),
@@ -200,6 +206,8 @@ REFUSALS = [
         id="zstd before it was known",
     ),
     pytest.param(lambda: transactional(batch_of(b"a")), 9, ErrorCode.INVALID_TXN_STATE, id="without a transaction"),
+    pytest.param(lambda: marker(0x30), 9, ErrorCode.INVALID_RECORD, id="a transaction's marker"),
+    pytest.param(lambda: marker(0x20), 9, ErrorCode.INVALID_RECORD, id="control records of no transaction"),
 ]
 
 

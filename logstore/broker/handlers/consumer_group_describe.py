@@ -4,7 +4,7 @@ is to have."""
 from collections.abc import Mapping
 from uuid import UUID
 
-from logstore.broker.authorized_operations import GROUP_OPERATIONS
+from logstore.broker.authorized_operations import GROUP_OPERATIONS, NOT_ASKED
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
@@ -21,14 +21,13 @@ from logstore.wire.messages.consumer_group_describe import (
     TopicPartitions,
 )
 
-_OPERATIONS_NOT_ASKED = -(1 << 31)
 _OF_CONSUMER_PROTOCOL = 1
 
 
 def handle(
     broker: Broker, request: ConsumerGroupDescribeRequest, context: RequestContext
 ) -> ConsumerGroupDescribeResponse:
-    operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
+    operations = GROUP_OPERATIONS if request.include_authorized_operations else NOT_ASKED
     names = {topic.topic_id: topic.name for topic in broker.store.topics()}
     return ConsumerGroupDescribeResponse(
         groups=[_describe(broker, group, operations, names) for group in dict.fromkeys(request.group_ids)]

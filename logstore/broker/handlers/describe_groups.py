@@ -1,7 +1,7 @@
 """DescribeGroups: the members of groups, and what each has. A group that nobody knows is Dead, which is no error; so is
 one that is not of the classic kind: ConsumerGroupDescribe is for those."""
 
-from logstore.broker.authorized_operations import GROUP_OPERATIONS
+from logstore.broker.authorized_operations import GROUP_OPERATIONS, NOT_ASKED
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.group_calls import group_error_code
@@ -15,11 +15,9 @@ from logstore.wire.messages.describe_groups import (
     DescribeGroupsResponse,
 )
 
-_OPERATIONS_NOT_ASKED = -(1 << 31)
-
 
 def handle(broker: Broker, request: DescribeGroupsRequest, context: RequestContext) -> DescribeGroupsResponse:
-    operations = GROUP_OPERATIONS if request.include_authorized_operations else _OPERATIONS_NOT_ASKED
+    operations = GROUP_OPERATIONS if request.include_authorized_operations else NOT_ASKED
     return DescribeGroupsResponse(
         groups=[_describe(broker, group, operations) for group in dict.fromkeys(request.groups)]
     )

@@ -21,6 +21,7 @@ from logstore.wire.messages.list_offsets import (
 
 # Timestamps that stand for something else. Of tiered logs, which there are none of here, everything is local.
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
+_FIRST_VERSION_WITH = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 _READ_COMMITTED = 1
 _NONE = -1
 
@@ -29,12 +30,16 @@ def handle(
     broker: Broker, request: ListOffsetsRequest, context: RequestContext
 ) -> ListOffsetsResponse | Coroutine[Any, Any, ListOffsetsResponse]:
     if any(_is_search(asked.timestamp) for topic in request.topics for asked in topic.partitions):
-        return _search(broker, request)
-    return _answer(broker, request)
+        return _search(broker, request, context.api_version)
+    return _answer(broker, request, context.api_version)
 
 
-async def _search(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
-    return await broker.read(_answer, broker, request)
+async def _search(broker: Broker, request: ListOffsetsRequest, version: int) -> ListOffsetsResponse:
+    return await broker.read(_answer, broker, request, version)
+
+
+def _is_known(timestamp: int, version: int) -> bool:
+    return timestamp >= 0 or version >= _FIRST_VERSION_WITH.get(timestamp, version + 1)
 
 
 def _is_search(timestamp: int) -> bool:
@@ -42,7 +47,7 @@ def _is_search(timestamp: int) -> bool:
     return timestamp >= 0 or timestamp == MAX_TIMESTAMP
 
 
-def _answer(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
+def _answer(broker: Broker, request: ListOffsetsRequest, version: int) -> ListOffsetsResponse:
     find = partial(_find, broker, reads_committed=request.isolation_level == _READ_COMMITTED)
     twice = repeated((topic.name, asked.partition_index) for topic in request.topics for asked in topic.partitions)
     topics = [
@@ -51,6 +56,8 @@ def _answer(broker: Broker, request: ListOffsetsRequest) -> ListOffsetsResponse:
             partitions=[
                 _refused(asked, ErrorCode.INVALID_REQUEST)
                 if (topic.name, asked.partition_index) in twice
+                else _refused(asked, ErrorCode.UNSUPPORTED_VERSION)
+                if not _is_known(asked.timestamp, version)
                 else find(topic.name, asked)
                 for asked in topic.partitions
             ],

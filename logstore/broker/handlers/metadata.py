@@ -8,7 +8,7 @@ is answered when they are there, and who asked for more is told UNKNOWN_TOPIC_OR
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from logstore.broker.authorized_operations import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
+from logstore.broker.authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refused
@@ -29,7 +29,6 @@ from logstore.wire.messages.metadata import (
 
 _FIRST_WITH_NULL = 1  # before it, no topic at all stands for all of them
 _FIRST_WITHOUT_NAME = 12  # where a topic's name may be null
-_NOT_ASKED = -(2**31)
 _CREATED_MAX = 100  # topics of one request: a few bytes must not cost thousands of directories
 
 
@@ -125,7 +124,7 @@ def _found(broker: Broker, request: MetadataRequest, topic: TopicDescription) ->
             )
             for number in range(topic.partitions)
         ],
-        topic_authorized_operations=TOPIC_OPERATIONS if request.include_topic_authorized_operations else _NOT_ASKED,
+        topic_authorized_operations=TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED,
     )
 
 
@@ -137,7 +136,7 @@ def _leader_epoch(broker: Broker, topic: str, partition: int) -> int:
 
 
 def _response(broker: Broker, request: MetadataRequest, topics: list[MetadataResponseTopic]) -> MetadataResponse:
-    operations = CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else _NOT_ASKED
+    operations = CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
     return MetadataResponse(
         brokers=[
             MetadataResponseBroker(

@@ -47,7 +47,7 @@ async def _commit(broker: Broker, request: OffsetCommitRequest) -> dict[TopicPar
         durability=Durability.OS,
         retention_ms=None if request.retention_time_ms < 0 else request.retention_time_ms,
     )
-    if len(refused) < len(offsets) and broker.config.acks_all_durability == Durability.FSYNC:
+    if len(refused) < len(offsets) and broker.waits_for_disk:
         log = groups.log_of(request.group_id)
         await broker.syncs.wait(log, log.log_end_offset)
     return refused

@@ -41,7 +41,7 @@ ACKS_ALL, ACKS_ONE, ACKS_NONE = -1, 1, 0
 _FIRST_WITH_ZSTD = 7
 _ZSTD = 4
 _COMPRESSION, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
-_LOOKED_AT = _ZSTD | _TRANSACTIONAL
+_LOOKED_AT = _ZSTD | _TRANSACTIONAL | _CONTROL
 _ATTRIBUTES = 22  # the position of their lower byte in a batch
 _NONE = -1
 _SLICE_S = 0.02  # for so long batches of one request are appended at once
@@ -133,10 +133,12 @@ def _append(broker: "Broker", batch: Batch, version: int) -> tuple[int, int, int
 
 
 def _check_attributes(attributes: int, version: int) -> None:
-    """Raises Refused for what an API of its own would have to come before."""
+    """Raises Refused for what an API of its own would have to come before, and for what no client writes."""
+    if attributes & _CONTROL:
+        raise Refused(ErrorCode.INVALID_RECORD, "control records are not for clients to write")
     if attributes & _COMPRESSION == _ZSTD and version < _FIRST_WITH_ZSTD:
         raise Refused(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce v7")
-    if attributes & (_TRANSACTIONAL | _CONTROL) == _TRANSACTIONAL:
+    if attributes & _TRANSACTIONAL:
         raise Refused(ErrorCode.INVALID_TXN_STATE, "no transaction is under way")
 
 
