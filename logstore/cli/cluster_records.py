@@ -53,13 +53,14 @@ def _record(record: ConsumerRecord) -> Record:
 
 class Sent(NamedTuple):
     """What became of lines: ``offsets``, from the first one to behind the last one, by partition; in how many batches
-    they are stored, and in how many bytes, if that is known."""
+    they are stored, and in how many bytes, if that is known. ``failure``: why not all of them are stored."""
 
     record_count: int
     record_size: int
     offsets: Mapping[int, tuple[int, int]]
     batch_count: int | None = None
     stored_size: int | None = None
+    failure: LogstoreError | None = None
 
 
 class LineSender:
@@ -72,10 +73,11 @@ class LineSender:
         self._counts: Counter[int] = Counter()
         self._firsts: dict[int, int] = {}
         self._nexts: dict[int, int] = {}
-        self._failure: BaseException | None = None
+        self._failure: LogstoreError | None = None
 
     def send(self, lines: Iterable[bytes]) -> None:
-        """Raises InvalidRecord, which names the line that cannot be sent, and what has failed of those before."""
+        """Raises InvalidRecord, which names the line that cannot be sent, and what has failed of those before. What
+        was sent by then is for ``finish`` to tell."""
         for line in lines:
             self._line_count += 1
             key, value = None, line
@@ -88,24 +90,23 @@ class LineSender:
             except InvalidRecord as error:
                 raise InvalidRecord(f"line {self._line_count}: {error}") from None
             self._record_size += len(line)
-        self._check()
+        if self._failure is not None:
+            raise self._failure
 
     def finish(self) -> Sent:
-        """Wait for all that was sent. Raises what has failed."""
-        self._producer.close()
-        self._check()
+        """Wait for what becomes of all that was sent."""
+        try:
+            self._producer.close()
+        except LogstoreError as error:
+            self._failure = self._failure or error
         offsets = {number: (self._firsts[number], self._nexts[number]) for number in sorted(self._firsts)}
-        return Sent(self._counts.total(), self._record_size, offsets)
+        return Sent(self._counts.total(), self._record_size, offsets, failure=self._failure)
 
     def _delivered(self, receipt: "Receipt | None", error: BaseException | None) -> None:
         if receipt is None:
-            self._failure = self._failure or error
+            self._failure = self._failure or (error if isinstance(error, LogstoreError) else InvalidRecord(str(error)))
             return
         number = receipt.partition
         self._counts[number] += 1
         self._firsts[number] = min(self._firsts.get(number, receipt.offset), receipt.offset)
         self._nexts[number] = max(self._nexts.get(number, 0), receipt.offset + 1)
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure if isinstance(self._failure, LogstoreError) else InvalidRecord(str(self._failure))

@@ -185,6 +185,7 @@ def produce(
             producer = LineSender(place, topic, separator, compression)
         failed = _send(producer, file, batch_size, found.config.max_message_bytes, as_json)
         sent = producer.finish()
+        failed = failed or sent.failure
         _summarise(topic, sent, time.monotonic() - started_s, as_json)
     if failed is not None:
         click.echo(f"error: {failed}; {sent.record_count:,} records are stored", err=True)
@@ -208,6 +209,10 @@ def _send(
                 producer.send(lines)
                 progress(size)
         except InvalidRecord as error:
+            return error
+        except LogstoreError as error:
+            if not isinstance(producer, LineSender):  # a directory's disk: what else is done with it fails, too
+                raise
             return error
     return None
 

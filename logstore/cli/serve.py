@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,7 @@ def _serve(data: Path, settings: ServerSettings, signals: "_Signals", as_json: b
     # numpy's threads for linear algebra, of which there is none here, take a tenth of a second to start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from logstore.broker.serving import open_store, serving
+    from logstore.storage.files import raise_open_file_limit
 
     async def run() -> None:
         async with serving(store, settings.broker) as found:
@@ -112,6 +113,7 @@ def _serve(data: Path, settings: ServerSettings, signals: "_Signals", as_json: b
                 _say_ready(found, data, as_json)
                 await stopping.wait()
 
+    raise_open_file_limit()
     store = open_store(data, settings.store)
     try:
         asyncio.run(run())
@@ -146,11 +148,12 @@ class _Signals:
             self._stop = lambda: None
 
     def await_end_of_stdin(self) -> None:
-        """Take it for a SIGTERM."""
+        """Take it, and a stdin that cannot be read, for a SIGTERM."""
 
         def wait() -> None:
-            while os.read(_STDIN, 4096):
-                pass
+            with suppress(OSError):
+                while os.read(_STDIN, 4096):
+                    pass
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=wait, name="logstore-stdin", daemon=True).start()
@@ -213,6 +216,8 @@ def _tell_of_address(found: "Serving", config: BrokerConfig) -> None:
         logger.warning("everybody who can reach %s can read and write: there is no authentication", found.address)
     if found.address.is_wildcard and config.advertised is None:
         logger.warning("clients are told to connect to %s: give --advertise if they cannot", found.advertised)
+    if found.metrics is not None and not found.metrics.is_loopback:
+        logger.warning("everybody who can reach %s can read the metrics: topics, groups, sizes", found.metrics)
 
 
 def _say_ready(found: "Serving", data: Path, as_json: bool) -> None:

@@ -396,6 +396,15 @@ def disk_space(path: Path) -> tuple[int, int]:
         return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
 
+def raise_open_file_limit() -> None:
+    """Let this process hold as many descriptors as the system lets it: a few thousand partitions and connections take
+    more than it has by default. For a process of its own: one that calls select() had better not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # a system may have limits besides: then it has what it has
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def open_file_limit() -> int:
     """How many descriptors this process may hold."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -9,6 +9,8 @@ import pytest
 
 import logstore.testing
 from cli import run
+from logstore.client.partitioner import partition_for_key
+from logstore.errors import InvalidRecord
 from logstore.testing import Broker
 
 pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
@@ -86,6 +88,23 @@ def test_a_line_that_cannot_be_sent_is_named(broker: Broker, on: tuple[str, str]
     told = run("produce", name, "--key-separator", ":", *on, stdin=b"a:1\nnothing\nb:2\n", status=2).output
     assert "error: line 2 has no key" in told and "1 records are stored" in told
     assert [record.value for record in broker.records(name)] == [b"1"]
+
+
+def test_where_the_cluster_fails_it_is_told_how_many_records_are_stored(
+    broker: Broker, on: tuple[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+):
+    broker.create_topic(name, 2)
+
+    def fail(records: object) -> None:
+        raise InvalidRecord("no room in here")
+
+    good, bad = b"a", b"d"
+    assert partition_for_key(good, 2) != partition_for_key(bad, 2)
+    store = broker._runner._running.store  # type: ignore[attr-defined]
+    monkeypatch.setattr(store.log(name, partition_for_key(bad, 2)), "append_batch", fail)
+    told = run("produce", name, "--key-separator", ":", *on, stdin=b"a:1\na:2\nd:3\na:4\n", status=2).output
+    assert "error: " in told and "3 records are stored" in told
+    assert [record.value for record in broker.records(name)] == [b"1", b"2", b"4"]
 
 
 def test_groups_are_shown_and_moved(broker: Broker, on: tuple[str, str], name: str):

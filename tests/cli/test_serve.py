@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import resource
 import signal
 import socket
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -148,6 +150,16 @@ def test_metrics_are_served_beside_it(tmp_path: Path):
     assert {"logstore_connections", "logstore_request_duration_seconds"} <= families
 
 
+def test_it_holds_as_many_files_as_the_system_lets_it(tmp_path: Path):
+    def halve() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard) // 2, hard))
+
+    with Served("--data", tmp_path, "--listen", ANY_PORT, before=halve) as served:
+        soft, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
+
+
 def test_json_logs_are_one_object_a_line(tmp_path: Path):
     with Served(
         *("--data", tmp_path, "--listen", ANY_PORT, "--log-format", "json", "--set", "process.roles=broker")
@@ -231,9 +243,10 @@ def test_settings_are_listed_with_their_defaults():
 class Found:
     """What is served, where it listens."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, metrics: Address | None = None) -> None:
         self.address = address
         self.advertised = Address("a-machine", 9092)
+        self.metrics = metrics
 
 
 @pytest.mark.parametrize(
@@ -257,3 +270,21 @@ def test_an_address_that_others_can_reach_is_warned_of(
         serve._tell_of_address(Found(address), config)  # type: ignore[arg-type]
     assert len(caplog.messages) == len(told)
     assert all(words in message for words, message in zip(told, caplog.messages, strict=True))
+
+
+@pytest.mark.parametrize(("metrics", "told"), [("127.0.0.1", 0), ("::1", 0), ("10.0.0.1", 1), ("0.0.0.0", 1), ("", 1)])
+def test_metrics_that_others_can_reach_are_warned_of(caplog: pytest.LogCaptureFixture, metrics: str, told: int):
+    with caplog.at_level(logging.WARNING, "logstore"):
+        serve._tell_of_address(Found(Address("127.0.0.1", 1), Address(metrics, 9644)), BrokerConfig())  # type: ignore[arg-type]
+    assert [f"{Address(metrics, 9644)} can read the metrics" in message for message in caplog.messages] == [True] * told
+
+
+def test_a_stdin_that_cannot_be_read_ends_it_as_one_that_is_closed(monkeypatch: pytest.MonkeyPatch):
+    def fail(descriptor: int, size: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    stopping = threading.Event()
+    monkeypatch.setattr(serve.os, "read", fail)
+    with serve._Signals() as signals, signals.calling(stopping.set):
+        signals.await_end_of_stdin()
+        assert stopping.wait(30)

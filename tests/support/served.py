@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +17,9 @@ PATIENCE_S = 30.0
 
 class Served:
     """Started with ``--json`` and these arguments; ``ready`` is what its line says. Killed, if it is still there, when
-    the block ends."""
+    the block ends. ``before`` is called in the new process."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, before: Callable[[], None] | None = None) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self.process = subprocess.Popen(
             command("serve", "--json", *arguments),
@@ -27,6 +28,7 @@ class Served:
             stderr=self._errors,
             env=environment(),
             text=True,
+            preexec_fn=before,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
