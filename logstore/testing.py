@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from logstore.addresses import Address, parse_address
 from logstore.broker.server_properties import parse_server_settings
@@ -33,6 +33,8 @@ from logstore.errors import Closed, ClusterFailure, TimedOut, Unsupported
 from logstore.settings import as_text
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from logstore.broker.running import RunningBroker
     from logstore.wire.schema import Message
 
@@ -45,6 +47,7 @@ _DEFAULTS: Mapping[str, object] = {
 }
 _CREATE_TOPICS_VERSION = 5
 _TIMEOUT_S = 30.0
+_LAST_WORDS_S = 0.5  # from the end of its connections to that of its process
 
 
 def broker(
@@ -76,7 +79,7 @@ class Broker:
         settings: Mapping[str, object],
     ) -> None:
         given = {name.replace("_", "."): value for name, value in settings.items()}
-        self._settings = {**_DEFAULTS, **given}
+        self._settings = {name: value for name, value in {**_DEFAULTS, **given}.items() if value is not None}
         parse_server_settings(self._settings)  # raises where the mistake is made
         self._topics = dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, 1)
         self._path = None if path is None else Path(path)
@@ -190,16 +193,27 @@ class Broker:
         from logstore.wire.header import RequestHeader, decode_response_header
 
         frame = RequestHeader(request.api_key, version, 0, "logstore.testing").encode() + request.encode(version)
-        with socket.create_connection(self._address, _TIMEOUT_S) as connection, connection.makefile("rb") as answers:
-            connection.sendall(struct.pack(">i", len(frame)) + frame)
-            (size,) = struct.unpack(">i", answers.read(4))
-            answer = answers.read(size)
+        try:
+            with socket.create_connection(self._address, _TIMEOUT_S) as peer, peer.makefile("rb") as answers:
+                peer.sendall(struct.pack(">i", len(frame)) + frame)
+                (size,) = struct.unpack(">i", _read(answers, 4))
+                answer = _read(answers, size)
+        except OSError as error:
+            reason = self._runner.last_words() or error.strerror or str(error)
+            raise ClusterFailure(f"ask the broker at {self._address}", type(error).__name__, reason) from None
         _, position = decode_response_header(answer, request.api_key, version)
         return APIS[request.api_key].response.decode(answer, version, position)
 
 
-def _text(value: object) -> str | None:
-    return as_text(value) if isinstance(value, bool | int | float | str | tuple) else None
+def _read(answers: "BufferedReader", size: int) -> bytes:
+    data = answers.read(size)
+    if len(data) < size:
+        raise ConnectionResetError("it has closed the connection")
+    return data
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else as_text(tuple(value) if isinstance(value, list) else value)
 
 
 # ------------------------------------------------------------------------------------------------------ where it runs
@@ -213,6 +227,9 @@ class _Runner(Protocol):
     def stop(self) -> None: ...
 
     def kill(self) -> None: ...
+
+    def last_words(self) -> str:
+        """What it has logged before it ended by itself; nothing while it runs."""
 
 
 class _Thread:
@@ -239,12 +256,17 @@ class _Thread:
     def kill(self) -> None:
         raise Unsupported("killing a broker that runs in this process", "make it with subprocess=True")
 
+    def last_words(self) -> str:
+        return ""  # it is in this process's own log
+
 
 class _Process:
-    """In a process of its own, which ends with this one, however that ends."""
+    """In a process of its own, which ends with this one, however that ends. ``_log`` is what it writes to stderr, in a
+    file that is gone with it."""
 
     def __init__(self) -> None:
         self._process: processes.Popen[str] | None = None
+        self._log: IO[str] | None = None
         self._address = Address("", 0)
 
     def start(self, path: Path, address: Address, settings: Mapping[str, object]) -> Address:
@@ -258,50 +280,64 @@ class _Process:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
-            _end(process)
+            self._end(process)
 
     def kill(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            _end(process)
+            self._end(process)
+
+    def last_words(self) -> str:
+        if self._process is None:
+            return ""
+        try:
+            self._process.wait(_LAST_WORDS_S)
+        except processes.TimeoutExpired:
+            return ""
+        return self._logged()
+
+    def _logged(self) -> str:
+        assert self._log is not None
+        self._log.seek(0)
+        return self._log.read().strip()
 
     def _launch(self, arguments: list[str]) -> Address:
         package_root = str(Path(__file__).parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package_root, os.environ.get("PYTHONPATH", "")])}
-        with tempfile.TemporaryFile("w+") as errors:
-            process = processes.Popen(
-                [sys.executable, "-m", "logstore", "serve", "--stop-with-stdin", *arguments],
-                stdin=processes.PIPE,
-                stdout=processes.PIPE,
-                stderr=errors,
-                env=environment,
-                text=True,
-            )
-            self._process = process
-            atexit.register(process.kill)
-            impatience = threading.Timer(_TIMEOUT_S, process.kill)
-            impatience.start()
-            assert process.stdout is not None
-            ready = process.stdout.readline()
-            impatience.cancel()
-            if ready:
-                return parse_address(json.loads(ready)["address"])
-            self.stop()
-            errors.seek(0)
-            told = errors.read().strip()
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by _end
+        process = processes.Popen(
+            [sys.executable, "-m", "logstore", "serve", "--stop-with-stdin", *arguments],
+            stdin=processes.PIPE,
+            stdout=processes.PIPE,
+            stderr=self._log,
+            env=environment,
+            text=True,
+        )
+        self._process = process
+        atexit.register(process.kill)
+        impatience = threading.Timer(_TIMEOUT_S, process.kill)
+        impatience.start()
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        impatience.cancel()
+        if ready:
+            return parse_address(json.loads(ready)["address"])
+        process.wait(_TIMEOUT_S)
+        told = self._logged()
+        self.stop()
         if not told:
             raise TimedOut("start a broker", _TIMEOUT_S)
         raise ClusterFailure("start a broker", f"exit status {process.returncode}", told)
 
-
-def _end(process: "processes.Popen[str]") -> None:
-    try:
-        process.wait(_TIMEOUT_S)
-    except processes.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    atexit.unregister(process.kill)
+    def _end(self, process: "processes.Popen[str]") -> None:
+        try:
+            process.wait(_TIMEOUT_S)
+        except processes.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for file in (process.stdin, process.stdout, self._log):
+            if file is not None:
+                file.close()
+        self._log = None
+        atexit.unregister(process.kill)

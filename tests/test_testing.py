@@ -1,6 +1,7 @@
 """A broker for tests of code that uses Kafka: as its users have it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,34 @@ def test_settings_are_those_of_the_server(in_subprocess: bool):
         assert topics_of(broker) == {"orders": 5}
         with WireClient(broker.bootstrap) as client:
             assert client.ask(MetadataRequest(topics=None), 12).controller_id == 7
+
+
+@both
+def test_settings_are_taken_as_lists_and_as_none(in_subprocess: bool):
+    settings = {"listener_security_protocol_map": ["PLAINTEXT:PLAINTEXT", "SSL:SSL"], "acks_all_durability": None}
+    with logstore.testing.broker(topics=["orders"], subprocess=in_subprocess, **settings) as broker:
+        assert topics_of(broker) == {"orders": 1}
+
+
+def test_a_broker_that_has_died_tells_its_last_words():
+    with logstore.testing.broker(subprocess=True) as broker:
+        process = broker._runner._process  # type: ignore[attr-defined]
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(30)
+        with pytest.raises(ClusterFailure, match="stopping: SIGTERM"):
+            broker.create_topic("orders")
+        assert broker.restart().bootstrap
+        broker.create_topic("orders")
+
+
+@both
+def test_a_connection_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch, in_subprocess: bool):
+    with logstore.testing.broker(subprocess=in_subprocess, socket_request_max_bytes=200) as broker:
+        with pytest.raises(ClusterFailure, match="ConnectionResetError"):
+            broker.create_topic("orders" * 40)
+        broker.stop()
+        with pytest.raises(ClusterFailure, match="ConnectionRefusedError"):
+            broker.create_topic("orders")
 
 
 def test_mistakes_are_told_where_they_are_made(tmp_path: Path):
