@@ -1,6 +1,6 @@
 """What streams and members of groups told, as the history that the judge of ``history`` looks at."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from history import Entry, History
 from kafka_clients.agent import Member, Stream
@@ -21,8 +21,10 @@ def history_of(
                 partition, offset = stream.acked[number]
                 assert str(partition) == log
                 history.acknowledge(append, offset)
+    read = {member.name: {(record.partition, record.offset) for record in member.records} for member in members}
     for member in members:
-        for run in runs(member):
+        by_others = set().union(*(places for name, places in read.items() if name != member.name))
+        for run in runs(member, by_others):
             _note(history, member.name, run)
     for partition, records in logs.items():
         log = str(partition)
@@ -31,14 +33,16 @@ def history_of(
     return history
 
 
-def runs(member: Member) -> list[list[Received]]:
+def runs(member: Member, by_others: Set[tuple[int, int]]) -> list[list[Received]]:
     """What it read of each partition, cut where the partition may have been another's meanwhile, or where it went back
-    to what was committed: within a run nothing may be left out."""
+    to what was committed: within a run nothing may be left out. That a partition comes and goes between two looks at
+    the assignment shows only in that all that is left out was read by others."""
     found: list[list[Received]] = []
     latest: dict[int, tuple[int, list[Received]]] = {}
     for generation, record in zip(member.generations, member.records, strict=True):
         known, run = latest.get(record.partition, (-1, []))
-        if known != generation or record.offset <= run[-1].offset:
+        left_out = {(record.partition, offset) for offset in range(run[-1].offset + 1, record.offset)} if run else set()
+        if known != generation or record.offset <= run[-1].offset or (left_out and left_out <= by_others):
             run = []
             found.append(run)
         run.append(record)
