@@ -1,9 +1,9 @@
 """A data directory: all topics and partitions of one process, their checkpoints, and the upkeep that runs by itself.
 
 Owns ``.lock``: one process at a time may open the directory to write, any number read-only beside it. A child that was
-forked from the owner cannot write. Closing leaves ``.kafka_cleanshutdown``, by which the next opening trusts the
-recorded ends; it is removed on opening, so that after a crash every partition is checked from its recovery point on.
-It is not left while a log is damaged, or could not be opened. Recovery points are recorded once a minute, after a sync
+forked from the owner cannot write. After a clean shutdown (see ``last_shutdown``) an opening trusts the recorded ends,
+after a crash every partition is checked from its recovery point on. No shutdown is clean while a log is damaged, or
+could not be opened. Recovery points are recorded once a minute, after a sync
 of everything: what a crash can cost is bounded by that.
 
 A partition that cannot be opened does not keep the others from it: it is left out, and tried again when asked for.
@@ -23,7 +23,6 @@ from uuid import UUID
 from logstore.config import StoreConfig
 from logstore.errors import (
     Closed,
-    DiskFull,
     ForkedProcess,
     InvalidArgument,
     LogstoreError,
@@ -34,10 +33,10 @@ from logstore.errors import (
 )
 from logstore.format import filename
 from logstore.format.filename import PartitionKey
-from logstore.format.properties import encode_clean_shutdown
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.checked import ignore
+from logstore.storage.last_shutdown import LastShutdown
 from logstore.storage.offset_checkpoints import OffsetCheckpoints
 from logstore.storage.opening import Opening, OpeningProgress, try_to_open, unchecked_size
 from logstore.storage.owned_log import wall_clock_ms
@@ -99,24 +98,19 @@ class DataDir:
         self._going = [(0, 0, directory) for directory in self._registry.finish_interrupted()]
         self._topics = self._registry.load()
         self._names = {topic.topic_id: name for name, topic in self._topics.items()}
-        marker = self.path / filename.CLEAN_SHUTDOWN
-        self.was_clean = files.exists(marker)
+        self._shutdown = LastShutdown(self.path)
         self.checkpoints = OffsetCheckpoints(self.path, self._logs, self._exists)
-        boot_id = (files.boot_id() or "").encode()
-        written_in = files.read_file(self.path / filename.BOOT_ID)
-        has_lost_power = not self.was_clean and bool(boot_id) and written_in not in (None, boot_id)
-        self._doubtful = set(self._partitions()) if has_lost_power else set()
-        if self.was_clean:
-            files.unlink(marker)
-            files.sync_dir(self.path)
+        self._left_open = set() if self.was_clean else set(self._partitions())  # not those that are made from now on
+        self._shutdown.begin()
         self._open_all(on_progress)
         self._settle_damages()
-        # Only when all logs have been recovered is this boot the one that they were written in.
-        if boot_id and written_in != boot_id and len(self._logs) == self._partition_count():
-            try:
-                files.write_file(self.path / filename.BOOT_ID, boot_id)
-            except DiskFull as error:  # it must not keep the directory from being opened
-                logger.warning("%s: in which boot it was opened is not recorded: %s", self.path, error)
+        if len(self._logs) == self._partition_count():
+            self._shutdown.note_opened()
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether the directory had been closed cleanly when it was opened."""
+        return self._shutdown.was_clean
 
     def _open_all(self, on_progress: Callable[[OpeningProgress], None] | None) -> None:
         thread_count = self.config.num_recovery_threads_per_data_dir
@@ -174,7 +168,7 @@ class DataDir:
             is_clean=is_clean,
             is_start_known=is_clean and self.checkpoints.are_starts_known,
             was_compacted=key in self.checkpoints.cleaner_offsets,
-            has_lost_power=key in self._doubtful,
+            has_lost_power=self._shutdown.has_lost_power if key in self._left_open else False,
             on_checked=on_checked,
             on_synced=lambda offset: self.checkpoints.save_recovery_point(key, offset),
             now_ms=self.now_ms,
@@ -402,7 +396,7 @@ class DataDir:
                 if failures:
                     raise failures[0]
                 if self._is_whole():
-                    files.write_file(self.path / filename.CLEAN_SHUTDOWN, encode_clean_shutdown())
+                    self._shutdown.note_closed()
             finally:
                 self._lock_file.close()
 

@@ -264,11 +264,11 @@ class LogWriter(OwnedLog):
         ):
             segment = self._prepare_segment(size, last_offset, now_ms)
             position = segment.size
+        if self.leader_epochs.latest != self.leader_epoch:
+            self._begin_leader_epoch()
         place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
         try:
             segment.append((place, *pieces), size, base_offset, last_offset, max_timestamp, now_ms)
-            if self.leader_epochs.latest != self.leader_epoch:
-                self.leader_epochs.assign(self.leader_epoch, base_offset)
             self._log_end_offset = last_offset + 1
         except BaseException:  # a full disk, or a Ctrl-C anywhere in between: then the batch was not appended
             if self._log_end_offset == base_offset:

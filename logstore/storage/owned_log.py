@@ -21,6 +21,7 @@ from logstore.storage.arguments import as_integer
 from logstore.storage.cache import Caches
 from logstore.storage.checked import ignore
 from logstore.storage.durability import GroupCommit
+from logstore.storage.epoch_checkpoint import begin_epoch
 from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.recovery import SegmentDamage, recover
 from logstore.storage.segment_list import SegmentList
@@ -48,7 +49,7 @@ class OwnedLog(ReadableLog):
         is_clean: bool = False,
         is_start_known: bool = False,
         was_compacted: bool = False,
-        has_lost_power: bool = False,
+        has_lost_power: bool | None = False,
         on_checked: Callable[[int], None] = ignore,
         on_synced: Callable[[int], None] = ignore,
         now_ms: Callable[[], int] = wall_clock_ms,
@@ -89,7 +90,7 @@ class OwnedLog(ReadableLog):
         self.aborted = Aborted(found.log_end_offset)
         saved_epochs = found.leader_epochs.entries if is_clean else None
         self._state_files = StateFiles(directory, found.snapshot_offsets, saved_epochs)
-        self.leader_epoch = found.leader_epochs.latest or 0
+        self.leader_epoch = found.leader_epoch
         self.recovery_point = found.recovery_point
         self.last_flush_ms = now_ms()
         self._lock = RLock()
@@ -224,6 +225,13 @@ class OwnedLog(ReadableLog):
             if self._cut_count == cut_count:
                 self.recovery_point = max(self.recovery_point, end_offset)
             return self.recovery_point
+
+    def _begin_leader_epoch(self) -> None:
+        """Before the first record of it. Raises StorageFailure."""
+        if self.leader_epoch:
+            begin_epoch(self.directory, self.leader_epochs, self.leader_epoch, self._log_end_offset)
+        else:  # everybody's first, which is never given to other records: nothing is lost with it
+            self.leader_epochs.assign(self.leader_epoch, self._log_end_offset)
 
     def _save_state(self) -> None:
         base_offsets = [segment.base_offset for segment in self._segments.all]

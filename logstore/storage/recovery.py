@@ -17,8 +17,11 @@
    behind it is moved to ``salvaged/``.
 6. Drop empty segments behind the end. Without any segment, or behind damage at the end, start an empty one.
 7. Bring the producer state up: the newest good snapshot, then the batches behind it; likewise the leader epochs.
+8. Where records may be gone that somebody has read, a new leader epoch begins at the end, by which readers find that
+   out: something was cut off, or power was lost, or nobody can tell. It is stored before anything is served.
 
-Doing it twice changes nothing the second time, and it may be interrupted anywhere and started again.
+Doing it twice changes nothing the second time, but for another epoch, and it may be interrupted anywhere and started
+again.
 """
 
 import logging
@@ -27,17 +30,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from logstore.errors import CorruptCheckpoint, CorruptData, StorageFailure
-from logstore.format import checkpoint, filename
+from logstore.errors import CorruptData, StorageFailure
+from logstore.format import filename
 from logstore.format.filename import FileKind, SegmentFile
 from logstore.storage import files
 from logstore.storage.cache import Caches
 from logstore.storage.checked import Checked, ignore
 from logstore.storage.cutting import cut_rest, cut_segments, cut_tail, drop_empty_tail
+from logstore.storage.epoch_checkpoint import begin_epoch, read_epochs, restore_epochs
 from logstore.storage.gaps import Gap, add_gap, is_known_gap, keep_end, keep_start, read_gaps, start_of, write_gaps
 from logstore.storage.leader_epochs import LeaderEpochs
 from logstore.storage.producer_state import ProducerState
-from logstore.storage.replay import drop_snapshots, good_batches, replay
+from logstore.storage.replay import drop_snapshots, replay
 from logstore.storage.scan import Damage, LogBatch
 from logstore.storage.segment import Segment
 from logstore.storage.swap import complete_swap
@@ -57,13 +61,14 @@ class SegmentDamage(NamedTuple):
 
 class Recovered(NamedTuple):
     """What stands on the disk, ready for use. ``snapshot_offsets`` are those of the producer snapshots kept.
-    ``failed_sync``: of a log that can be read, and must take no writes."""
+    ``leader_epoch`` is that of now. ``failed_sync``: of a log that can be read, and must take no writes."""
 
     segments: list[Segment]
     log_start_offset: int
     log_end_offset: int
     producers: ProducerState
     leader_epochs: LeaderEpochs
+    leader_epoch: int
     gaps: list[Gap]
     damages: list[SegmentDamage]
     snapshot_offsets: list[int]
@@ -82,21 +87,22 @@ def recover(
     is_clean: bool = False,
     is_start_known: bool = False,
     is_compacted: bool = False,
-    has_lost_power: bool = False,
+    has_lost_power: bool | None = False,
     on_checked: Callable[[int], None] = ignore,
     on_synced: Callable[[int], None] = ignore,
 ) -> Recovered:
     """Open the log in ``directory``. ``recovery_point``: offsets below it are known to be on the disk, whole;
     ``is_clean``: the log was closed and ends there; ``is_start_known``: and began with ``log_start_offset``;
     ``is_compacted``: offsets between segments may be missing;
-    ``has_lost_power``: since it was written, so that what was not known to be on the disk may be there in part;
+    ``has_lost_power``: since it was written, so that what was not known to be on the disk may be there in part, None
+    where nobody can tell;
     ``allocate_size``: what a first segment has at once; ``on_checked``, ``on_synced``: see ``Checked``.
 
     Raises StorageFailure, DamagedLog never."""
     name = directory.name
     entries = _finish_interrupted(directory)
     segments, snapshot_offsets = load_segments(directory, entries, caches, index_interval)
-    epochs = _read_epochs(directory)
+    epochs = read_epochs(directory)
     leader_epochs = LeaderEpochs(epochs or ())
     gaps = read_gaps(directory)
     if is_start_known and segments:
@@ -104,6 +110,7 @@ def recover(
     damages: list[SegmentDamage] = []
     was_damaged = files.exists(directory / filename.DAMAGE_REPORT)
     log_end_offset = None
+    may_be_shorter = has_lost_power is not False
     checked = Checked(recovery_point, on_checked, on_synced)
     if is_clean and segments and not was_damaged:
         log_end_offset = _check_clean_end(segments[-1], recovery_point)
@@ -116,11 +123,12 @@ def recover(
             checked=checked,
             closed_offset=recovery_point if is_clean else None,
             is_compacted=is_compacted,
-            has_lost_power=has_lost_power,
+            has_lost_power=bool(has_lost_power),
             gaps=gaps,
             damages=damages,
         )
         log_end_offset = walk.run(0 if is_clean or was_damaged else recovery_point)
+        may_be_shorter = may_be_shorter or walk.has_cut
         log_end_offset = max(log_end_offset, drop_empty_tail(segments, log_end_offset))
         log_end_offset = keep_end(log_end_offset, recovery_point, gaps)
         _report(directory, damages, gaps, known_gaps, was_damaged)
@@ -135,15 +143,18 @@ def recover(
         segments.append(_start_segment(directory, log_end_offset, caches, index_interval, allocate_size))
     log_start_offset = start_of(gaps, log_start_offset, segments[0].base_offset)
     producers = ProducerState(name)
-    drop_snapshots(directory, snapshot_offsets, log_end_offset, has_lost_power)
-    is_empty = log_start_offset == log_end_offset
-    leader_epochs.truncate_from_end(log_end_offset + is_empty)  # an empty log has its latest epoch still
+    drop_snapshots(directory, snapshot_offsets, log_end_offset, bool(has_lost_power))
+    newest_epoch = leader_epochs.latest or 0
+    leader_epochs.truncate_from_end(log_end_offset + 1)  # who has written nothing yet leads still
     if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
-        _restore_epochs(directory, segments, leader_epochs)
+        restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)
+    leader_epoch = max(newest_epoch, leader_epochs.latest or 0) + may_be_shorter
+    if may_be_shorter:
+        _begin_epoch(directory, leader_epochs, leader_epoch, log_end_offset)
     return Recovered(
-        *(segments, log_start_offset, log_end_offset, producers, leader_epochs, gaps, damages, snapshot_offsets),
-        *(min(checked.recovery_point, log_end_offset), checked.failed_sync),
+        *(segments, log_start_offset, log_end_offset, producers, leader_epochs, leader_epoch, gaps, damages),
+        *(snapshot_offsets, min(checked.recovery_point, log_end_offset), checked.failed_sync),
     )
 
 
@@ -210,29 +221,6 @@ def load_segments(
     return segments, snapshot_offsets
 
 
-# ----------------------------------------------------------------------------------------------------------- step 2
-
-
-def _read_epochs(directory: Path) -> list[tuple[int, int]] | None:
-    data = files.read_file(directory / filename.LEADER_EPOCH_CHECKPOINT)
-    if data is None:
-        return None
-    try:
-        return checkpoint.decode_epochs(data)
-    except CorruptCheckpoint as error:
-        logger.warning("%s: made anew from the log", error.within(str(directory / filename.LEADER_EPOCH_CHECKPOINT)))
-        return None
-
-
-def _restore_epochs(directory: Path, segments: list[Segment], leader_epochs: LeaderEpochs) -> None:
-    """The leader epochs as the batches say them, stored again."""
-    for segment in segments:
-        for batch in good_batches(segment, segment.base_offset):
-            leader_epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset)
-    data = checkpoint.encode_epochs(leader_epochs.entries)
-    files.write_file(directory / filename.LEADER_EPOCH_CHECKPOINT, data)
-
-
 # ------------------------------------------------------------------------------------------------------ steps 3 to 6
 
 
@@ -253,7 +241,8 @@ def _check_clean_end(segment: Segment, end_offset: int) -> int | None:
 @dataclass(kw_only=True, slots=True)
 class _Walk:
     """Steps 4 and 5, over ``segments``, from which those are dropped that are cut off; adds to ``gaps`` and
-    ``damages``. ``closed_offset``: where the log ended when it was closed cleanly, None where it was not.
+    ``damages``. ``closed_offset``: where the log ended when it was closed cleanly, None where it was not. ``has_cut``:
+    something was taken from the end.
 
     What was on the disk, below the recovery point, cannot be a torn tail: bad bytes there are damage.
     """
@@ -267,6 +256,7 @@ class _Walk:
     has_lost_power: bool
     gaps: list[Gap]
     damages: list[SegmentDamage]
+    has_cut: bool = False
 
     def run(self, start_offset: int) -> int:
         """Check and reindex from ``start_offset`` on, and return the end offset."""
@@ -302,6 +292,7 @@ class _Walk:
             is_tail = damage.next_offset is None
             if is_tail and not following and damage.expected_offset >= self.recovery_point and not damage.is_old:
                 cut_tail(segment, damage)
+                self.has_cut |= not damage.is_zeros  # which are space that was kept ready, unless power was lost
                 continue
             if damage.is_zeros and following and following.base_offset == damage.expected_offset:
                 cut_tail(segment, damage)  # space that was kept ready, when the next segment had just been begun
@@ -332,6 +323,7 @@ class _Walk:
         return self.has_lost_power and offset >= self.recovery_point
 
     def _cut_from(self, index: int, reason: str) -> None:
+        self.has_cut = True
         cut_segments(self.directory, self.segments[index:], reason)
         del self.segments[index:]
 
@@ -364,6 +356,13 @@ def _ends_damaged(segment: Segment, damages: list[SegmentDamage], end_offset: in
             segment.know(damages[index].damage)
             return True
     return False
+
+
+def _begin_epoch(directory: Path, leader_epochs: LeaderEpochs, epoch: int, start_offset: int) -> None:
+    try:
+        begin_epoch(directory, leader_epochs, epoch, start_offset)
+    except StorageFailure as error:
+        logger.warning("%s: its leader epoch %d is stored with the first append: %s", directory, epoch, error)
 
 
 def _start_segment(

@@ -1,7 +1,10 @@
 """What is cut because the machine was restarted, and what is never: see "Was power lost?" in ARCHITECTURE."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -9,8 +12,10 @@ import logstore
 from crash_explorer import boot
 from damage import do_salvage
 from driver import abandon
-from log_tools import numbered, values
-from logstore.format import filename
+from log_tools import batch_bounds, numbered, values
+from logstore.errors import DiskFull
+from logstore.format import checkpoint, filename
+from logstore.storage import files
 from logstore.storage.data_dir import DataDir
 from promises import check_verified
 
@@ -114,3 +119,94 @@ def test_a_batch_that_salvage_puts_right_is_not_said_to_be_lost_any_more(tmp_pat
     check_verified(tmp_path)
     with logstore.open(tmp_path) as store:
         assert [record.value for record in store.log("t").records(0)] == numbered(0, 5, BATCH_SIZE)
+
+
+# ------------------------------------------------------------------------------------------------- a new leader's epoch
+
+
+def epochs(path: Path) -> list[tuple[int, int]]:
+    return checkpoint.decode_epochs((path / "t_0" / filename.LEADER_EPOCH_CHECKPOINT).read_bytes())
+
+
+def cut(path: Path, offset: int) -> None:
+    """What was written from ``offset`` on, one batch an offset, never came to the disk."""
+    log = path / "t_0" / filename.log_name(0)
+    os.truncate(log, list(batch_bounds(log))[offset][0])
+
+
+def test_after_a_restart_a_new_leader_begins_where_the_log_ends_and_its_epoch_is_on_the_disk_first(
+    tmp_path: Path,
+) -> None:
+    abandon(written(tmp_path))
+    cut(tmp_path, 5)
+    data_dir = opened(tmp_path, "after")
+    log = data_dir.log("t")
+    assert (log.leader_epoch, log.leader_epochs.entries) == (1, ((0, 0), (1, 5))) and epochs(tmp_path) == [
+        (0, 0),
+        (1, 5),
+    ]
+    log.append([b"another"])
+    assert [batch.header.partition_leader_epoch for batch in log.batches(4)] == [0, 1]
+    data_dir.close()
+    check_verified(tmp_path)
+
+
+def test_the_epoch_of_records_that_were_lost_is_not_given_again(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    for restart, end_offset in enumerate((5, 5, 3), start=1):
+        cut(tmp_path, end_offset)
+        data_dir = opened(tmp_path, f"restart {restart}")
+        log = data_dir.log("t")
+        assert log.leader_epoch == restart and epochs(tmp_path)[-1] == (restart, end_offset)
+        log.append([b"lost with the next restart"])
+        abandon(data_dir)
+
+
+@pytest.mark.parametrize("boot_id", ["before", "after"])
+def test_a_directory_that_was_closed_keeps_its_leader_also_one_that_has_written_nothing(
+    boot_id: str, tmp_path: Path
+) -> None:
+    abandon(written(tmp_path))
+    opened(tmp_path, "before, again").close()
+    for _ in range(2):
+        data_dir = opened(tmp_path, boot_id)
+        assert data_dir.log("t").leader_epoch == 1
+        data_dir.close()
+
+
+def test_a_process_that_was_killed_has_lost_nothing_and_its_leader_goes_on(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    data_dir = opened(tmp_path, "before")
+    assert data_dir.log("t").leader_epoch == 0
+    data_dir.close()
+
+
+def test_an_end_that_was_cut_has_a_new_leader_also_where_no_power_was_lost(tmp_path: Path) -> None:
+    """As after a sync that failed."""
+    abandon(written(tmp_path))
+    log = tmp_path / "t_0" / filename.log_name(0)
+    os.truncate(log, log.stat().st_size - 1)
+    data_dir = opened(tmp_path, "before")
+    assert data_dir.log("t").leader_epoch == 1 and epochs(tmp_path)[-1] == (1, 19)
+    data_dir.close()
+
+
+def test_a_new_leader_whose_epoch_cannot_be_stored_is_read_and_writes_nothing_before_it_can(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    write_file = files.write_file
+
+    def full_for_epochs(path: Path, data: bytes, *, sync: bool = True) -> None:
+        if path.name == filename.LEADER_EPOCH_CHECKPOINT:
+            raise DiskFull(path=str(path), operation="write", errno=errno.ENOSPC, reason="full")
+        write_file(path, data, sync=sync)
+
+    with mock.patch.object(files, "write_file", full_for_epochs):
+        data_dir = opened(tmp_path, "after")
+        log = data_dir.log("t")
+        assert log.leader_epoch == 1 and len(values(log)) == 20
+        for _ in range(2):
+            with pytest.raises(DiskFull):
+                log.append([b"a"])
+    assert log.append([b"a"]).base_offset == 20 and epochs(tmp_path)[-1] == (1, 20)
+    data_dir.close()
+    check_verified(tmp_path)
