@@ -171,6 +171,11 @@ class TopicStore(_Closing):
         """A partition's log, to append to and read. Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed."""
         return self._data_dir.log(topic, partition)
 
+    def opened_log(self, topic: str, partition: int = 0) -> PartitionLog:
+        """``log`` for who must not wait, as an event loop must not: one that could not be opened is not tried again
+        here, but raises StorageFailure."""
+        return self._data_dir.opened_log(topic, partition)
+
     def advance_log_start(self, topic: str, partition: int, offset: int) -> int:
         """Delete the records before ``offset``; returns the log start offset. Raises OffsetOutOfRange."""
         return self._data_dir.advance_log_start(topic, partition, offset)

@@ -80,7 +80,7 @@ def _partitions(store: TopicStore) -> Iterator[str]:
         for number in range(topic.partitions):
             labels = {"topic": topic.name, "partition": number}
             try:
-                log = store.log(topic.name, number)
+                log = store.opened_log(topic.name, number)
                 view = log.view
             except LogstoreError:  # deleted meanwhile, or one that cannot be opened
                 offline.append((labels, 1))
@@ -106,7 +106,7 @@ def _groups(store: TopicStore) -> Iterator[str]:
         for group in groups.groups():
             members.append(({"group": group.group, "state": group.state}, len(group.members)))
             offsets = groups.committed(group.group)
-            for row in lags(group, offsets, lambda topic, number: store.log(topic, number).view):
+            for row in lags(group, offsets, lambda topic, number: store.opened_log(topic, number).view):
                 labels = {"group": group.group, "topic": row.topic, "partition": row.partition}
                 if row.committed is not None:
                     committed.append((labels, row.committed.offset))

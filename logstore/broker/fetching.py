@@ -90,7 +90,7 @@ def _fetch_one(
 ) -> Fetched:
     if partition.topic_id is not None:
         partition.topic = broker.topic_name(partition.topic_id)
-    log = broker.store.log(partition.topic, partition.partition)
+    log = broker.store.opened_log(partition.topic, partition.partition)
     refusal = check_leader_epoch(log, partition.current_leader_epoch)
     if refusal:
         return _refused(partition, refusal)

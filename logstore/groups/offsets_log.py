@@ -111,7 +111,7 @@ class OffsetsLog:
     def __init__(self, data_dir: DataDir) -> None:
         self._data_dir = data_dir
         self._making = threading.Lock()
-        self.is_made = False  # the topic is there, with all its partitions
+        self.is_made = False  # the topic is there, with all its partitions, which are open
 
     def exists(self) -> bool:
         try:
@@ -128,6 +128,8 @@ class OffsetsLog:
                 partition_count = self._data_dir.config.offsets_topic_num_partitions
                 with contextlib.suppress(TopicAlreadyExists):
                     self._data_dir.create_topic(OFFSETS_TOPIC, partition_count, OFFSETS_TOPIC_SETTINGS)
+            for number in range(self._data_dir.topic(OFFSETS_TOPIC).partitions):
+                self._data_dir.log(OFFSETS_TOPIC, number)  # or it would not be opened where nobody may wait
             self.is_made = True
 
     def load(self) -> dict[str, StoredGroup]:
@@ -154,7 +156,7 @@ class OffsetsLog:
     def log_of(self, group: str) -> PartitionLog:
         """Raises UnknownTopic, Closed, StorageFailure."""
         number = partition_of(group, self._data_dir.topic(OFFSETS_TOPIC).partitions)
-        return self._data_dir.log(OFFSETS_TOPIC, number)
+        return self._data_dir.opened_log(OFFSETS_TOPIC, number)
 
 
 # ------------------------------------------------------------------------------------------------------------- loading

@@ -6,11 +6,13 @@ after a crash every partition is checked from its recovery point on. No shutdown
 could not be opened. Recovery points are recorded once a minute, after a sync
 of everything: what a crash can cost is bounded by that.
 
-A partition that cannot be opened does not keep the others from it: it is left out, and tried again when asked for.
+A partition that cannot be opened does not keep the others from it: it is left out, and tried again by upkeep, and when
+``log`` is asked for it. That may take as long as a check of the whole log: only who deletes a topic, or closes, waits.
 """
 
 import atexit
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -71,6 +73,7 @@ class DataDir:
         self.committed_offsets = committed_offsets
         self.retention_clock = RetentionClock(now_ms(), monotonic_ms())
         self._lock = threading.RLock()
+        self._opening = threading.RLock()  # of partitions that were left out; taken before the other
         self.topic_listeners: list[Callable[[str], None]] = []
         """Called, in the thread that did it, with the name of a topic that was created, altered or deleted."""
         self._closed: LogstoreError | None = None
@@ -293,7 +296,7 @@ class DataDir:
 
         Raises UnknownTopic, DamagedTopic, StorageFailure.
         """
-        with self._lock:
+        with self._opening, self._lock:
             self.check_open()
             topic = self.topic(name)
             self._registry.begin_delete(name)
@@ -317,15 +320,37 @@ class DataDir:
     def log(self, topic: str, partition: int = 0) -> PartitionLog:
         """Raises UnknownTopic, DamagedTopic, UnknownPartition, Closed; StorageFailure for one that could not be opened,
         and still cannot."""
+        try:
+            return self.opened_log(topic, partition)
+        except StorageFailure:  # the disk was full, or failed, when it was to be opened
+            return self.open_left_out((topic, partition))
+
+    def opened_log(self, topic: str, partition: int = 0) -> PartitionLog:
+        """``log`` for who must not wait: StorageFailure for one that is not open. It takes no lock, which who makes a
+        topic may hold for long."""
         if self._closed is None and type(topic) is str and type(partition) is int:
             log = self._logs.get((topic, partition))
             if log is not None:
                 return log
-        self._known(topic, partition)  # without the lock, which who makes a topic may hold for long
-        with self._lock:
-            key = self._known(topic, partition)
-            if key not in self._logs:  # the disk was full, or failed, when it was to be opened
-                self._logs[key] = self._open_log(key)
+        key = self._known(topic, partition)
+        if (log := self._logs.get(key)) is None:
+            reason = "that has failed, and is tried again once a minute"
+            raise StorageFailure(str(self.path / filename.partition_dir(*key)), "open", errno.EIO, reason)
+        return log
+
+    def left_out(self) -> list[PartitionKey]:
+        """The partitions that could not be opened."""
+        return [key for key in self._partitions() if key not in self._logs]
+
+    def open_left_out(self, key: PartitionKey, on_checked: Callable[[int], None] = ignore) -> PartitionLog:
+        """Try again to open one, unless that has been done. Raises as ``log``, and what ``on_checked`` does."""
+        with self._opening:
+            self._known(*key)
+            if key not in self._logs:
+                log = self._open_log(key, on_checked)
+                with self._lock:
+                    log.config = self._topics[key[0]].config  # which may have been changed meanwhile
+                    self._logs[key] = log
             return self._logs[key]
 
     def _known(self, topic: str, partition: int) -> PartitionKey:
@@ -384,7 +409,7 @@ class DataDir:
         if isinstance(self._closed, ForkedProcess):
             return
         self._upkeep.stop()
-        with self._lock:
+        with self._opening, self._lock:
             if self._closed is not None:
                 return
             self._closed = Closed(f"data directory {self.path}")
@@ -416,7 +441,8 @@ class DataDir:
 
     def _abandon_in_child(self) -> None:
         self._closed = ForkedProcess(f"data directory {self.path}")
-        self._lock = threading.RLock()  # the old one may be held, by a thread that the child does not have
+        # The old ones may be held, by threads that the child does not have.
+        self._lock, self._opening = threading.RLock(), threading.RLock()
         self._caches.renew_in_child()
         for log in self._logs.values():
             log.abandon_in_child(self._closed)

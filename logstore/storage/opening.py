@@ -179,7 +179,7 @@ def try_to_open(
         logs[key] = open_log(key)
     except LogstoreError as error:
         name = filename.partition_dir(*key)
-        logger.error("%s is left out until it is asked for, since it cannot be opened: %s", name, error)
+        logger.error("%s is left out until it can be opened, which it cannot now: %s", name, error)
         return None
     return logs[key]
 

@@ -1,4 +1,5 @@
-"""What a data directory does by itself: one thread that flushes, checkpoints, rolls, retains, compacts and unlinks.
+"""What a data directory does by itself: one thread that flushes, checkpoints, rolls, retains, compacts and unlinks, and
+opens what could not be opened.
 
 Each duty is a plain function of the directory, so that tests and commands can do it at once. A duty that fails for one
 partition is logged and tried again at its next turn; it never stops the others. They run one after the other: what is
@@ -11,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from logstore.errors import LogstoreError
+from logstore.errors import Closed, LogstoreError, UnknownTopic
+from logstore.format import filename
 from logstore.settings import LONG_MAX
 from logstore.storage.compaction import compact_if_due
 from logstore.storage.compaction_plan import plan_log
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from logstore.storage.data_dir import DataDir
 
 logger = logging.getLogger("logstore.storage")
+
+_OPEN_INTERVAL_S = 60.0
 
 
 class _Duty(NamedTuple):
@@ -113,6 +117,27 @@ def remove_deleted(data_dir: "DataDir") -> None:
     data_dir.remove_deleted()
 
 
+def open_left_out(data_dir: "DataDir") -> None:
+    """Open the partitions that could not be opened so far. What of them is to be checked is left where the directory
+    is to be closed: the next opening does it."""
+
+    def check_goes_on(_: int) -> None:
+        if data_dir.is_closing():
+            raise Closed(f"data directory {data_dir.path}")
+
+    for key in data_dir.left_out():
+        name = filename.partition_dir(*key)
+        try:
+            data_dir.open_left_out(key, check_goes_on)
+            logger.info("%s can be opened again", name)
+        except UnknownTopic:  # deleted since
+            continue
+        except Closed:
+            return
+        except LogstoreError as error:
+            logger.warning("%s still cannot be opened: %s", name, error)
+
+
 def monotonic_ms() -> int:
     """Time that no change of the wall clock moves and that goes on while the machine sleeps, where there is such."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -130,6 +155,7 @@ class Upkeep:
             _Duty("remove", config.log_flush_scheduler_interval_ms / 1000, remove_deleted),
             _Duty("checkpoint", config.log_flush_offset_checkpoint_interval_ms / 1000, checkpoint),
             _Duty("retention", config.log_retention_check_interval_ms / 1000, retain),
+            _Duty("opening", _OPEN_INTERVAL_S, open_left_out),
             _Duty("compaction", config.log_cleaner_backoff_ms / 1000, compact),
         ]
         self.stopped = threading.Event()

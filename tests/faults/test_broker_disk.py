@@ -7,16 +7,20 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from disk_image import Mount
 from failing_os import DEAD_DISK, FAILED_SYNC, NO_DESCRIPTOR, READ_ONLY_DISK, FailingCalls, Fault
+from logstore.broker.handlers.list_offsets import LATEST
 from logstore.format.batch import encode_batch
+from logstore.storage import upkeep
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.api_versions import ApiVersionsRequest
 from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from logstore.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.offset_commit import (
     OffsetCommitRequest,
@@ -56,12 +60,21 @@ def produce(client: WireClient, topic: str = "t", value: bytes = VALUE, acks: in
     return int(client.ask(request, 9).responses[0].partition_responses[0].error_code)
 
 
-def fetched_size(client: WireClient, offset: int, topic: str = "t") -> int:
+def fetched(client: WireClient, offset: int, topic: str = "t") -> Any:
     partition = FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=100)
     request = FetchRequest(max_bytes=1 << 20, topics=[FetchTopic(topic=topic, partitions=[partition])])
-    [found] = client.ask(request, 11).responses[0].partitions
+    return client.ask(request, 11).responses[0].partitions[0]
+
+
+def fetched_size(client: WireClient, offset: int, topic: str = "t") -> int:
+    found = fetched(client, offset, topic)
     assert found.error_code == 0
     return len(found.records)
+
+
+def found_offset(client: WireClient) -> Any:
+    asked = ListOffsetsTopic(name="t", partitions=[ListOffsetsPartition(partition_index=0, timestamp=LATEST)])
+    return client.ask(ListOffsetsRequest(topics=[asked]), 7).topics[0].partitions[0]
 
 
 def commit(client: WireClient, offset: int) -> int:
@@ -147,6 +160,34 @@ def test_a_disk_that_fails_altogether_is_told_and_the_broker_lives(tmp_path: Pat
         assert create(client, "later") == 0
         assert produce(client, "later") == 0
         assert fetched_size(client, 0)
+
+
+def test_a_partition_that_cannot_be_opened_is_told_of_without_a_try_and_served_once_upkeep_has_opened_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    with serving(path) as (_, client):
+        assert produce(client) == 0
+    partition, moved = path / "t_0", path / "moved"
+    partition.rename(moved)
+    partition.write_bytes(b"a file in its place")
+    with loop_broker(path, SETTINGS) as broker, broker.client() as client:
+        data_dir = broker.store._data_dir
+        with monkeypatch.context() as patch:
+            tried: list[object] = []
+            patch.setattr(data_dir, "_open_log", lambda *arguments, **named: tried.append(arguments))
+            assert is_described(client)
+            assert produce(client) == ErrorCode.KAFKA_STORAGE_ERROR
+            assert produce(client, acks=1) == ErrorCode.KAFKA_STORAGE_ERROR
+            assert fetched(client, 0).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+            assert found_offset(client).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+            assert not tried
+        assert produce(client, "u") == 0
+        partition.unlink()
+        moved.rename(partition)
+        upkeep.open_left_out(data_dir)
+        assert produce(client) == 0
+        assert fetched_size(client, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- descriptors

@@ -134,6 +134,25 @@ def test_a_disk_that_fills_up_while_a_topics_offsets_are_taken_away_leaves_none_
     assert clocked.groups.committed("g") == {}
 
 
+def test_a_partition_of_the_offsets_that_could_not_be_opened_when_they_were_made_is_had_at_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logstore.open(tmp_path, offsets_topic_num_partitions=2) as store:
+        store.create_topic("orders")
+        data_dir = store._data_dir
+
+        def fail(*arguments: Any, **named: Any) -> None:
+            raise DiskFull("file", "write", 28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(data_dir, "_open_log", fail)
+            with pytest.raises(DiskFull):
+                store.groups.commit("g", {P0: OffsetAndMetadata(1)})
+        assert data_dir.left_out() == [(OFFSETS_TOPIC, 0), (OFFSETS_TOPIC, 1)]
+        store.groups.commit("g", {P0: OffsetAndMetadata(2)})
+        assert not data_dir.left_out()
+
+
 def test_expired_offsets_stay_while_the_disk_is_full(clocked: ClockedStore) -> None:
     month_ms = 30 * 24 * 3_600_000
     with FailingCalls(FULL_DISK, at=0) as calls:

@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clocks import DAY_MS, HOUR_MS, TEN_YEARS_MS, Clocks, offsets
 from logstore.config import StoreConfig
-from logstore.errors import StorageFailure
+from logstore.errors import Closed, StorageFailure, UnknownTopic
 from logstore.format import checkpoint, filename
 from logstore.storage import files, upkeep
 from logstore.storage.data_dir import DataDir
@@ -151,3 +154,104 @@ def test_the_dirtiest_log_is_compacted_first_and_one_that_fails_keeps_none_waiti
     upkeep.compact(data_dir)
     assert compacted == ["b_0", "c_0", "a_0", "d_0"]
     assert "b_0: compaction failed" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ what could not be opened
+
+
+@pytest.fixture
+def left_out(data_dir: DataDir, clocks: Clocks) -> Iterator[DataDir]:
+    """A directory with a partition that could not be opened, and now could be, after a check of its record."""
+    data_dir.create_topic("t")
+    data_dir.log("t").append([b"x"])
+    data_dir.close()
+    (data_dir.path / filename.CLEAN_SHUTDOWN).unlink()
+    (data_dir.path / filename.RECOVERY_POINT_CHECKPOINT).unlink()
+    partition, moved = data_dir.path / "t_0", data_dir.path / "moved"
+    partition.rename(moved)
+    partition.write_bytes(b"a file in its place")
+    opened = clocks.open(data_dir.path)
+    partition.unlink()
+    moved.rename(partition)
+    yield opened
+    opened.close()
+
+
+class SlowOpening:
+    """Every opening of a partition waits until it is to go on."""
+
+    def __init__(self, data_dir: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_begun, self.is_to_go_on = threading.Event(), threading.Event()
+        self._open_log = data_dir._open_log
+        monkeypatch.setattr(data_dir, "_open_log", self._open)
+
+    def _open(self, key: tuple[str, int], *arguments: Any, **named: Any) -> PartitionLog:
+        if key[0] == "t":
+            self.has_begun.set()
+            assert self.is_to_go_on.wait(30)
+        return self._open_log(key, *arguments, **named)
+
+
+def test_a_partition_that_could_not_be_opened_is_opened_by_upkeep_and_not_by_who_must_not_wait(
+    left_out: DataDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    partition = left_out.path / "t_0"
+    moved = partition.rename(left_out.path / "moved")
+    partition.write_bytes(b"a file in its place")
+    upkeep.open_left_out(left_out)
+    assert "t_0 still cannot be opened" in caplog.text
+    partition.unlink()
+    moved.rename(partition)
+    for _ in range(2):
+        with pytest.raises(StorageFailure, match=r"t_0: cannot open: that has failed"):
+            left_out.opened_log("t")
+    upkeep.open_left_out(left_out)
+    assert left_out.opened_log("t") is left_out.log("t")
+    assert left_out.opened_log("t").log_end_offset == 1
+
+
+def test_while_a_partition_that_was_left_out_is_opened_topics_are_made_and_altered_and_nobody_deletes_it(
+    left_out: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowOpening(left_out, monkeypatch)
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(upkeep.open_left_out, left_out)
+        try:
+            assert slow.has_begun.wait(30)
+            asked = threads.submit(left_out.log, "t")
+            threads.submit(left_out.create_topic, "new").result(10)
+            altered = threads.submit(left_out.alter_topic, "t", {"retention.ms": DAY_MS}).result(10)
+            with pytest.raises(StorageFailure):
+                threads.submit(left_out.opened_log, "t").result(10)
+            deleting = threads.submit(left_out.delete_topic, "t")
+            assert not deleting.done() and not asked.done()
+            assert left_out.topic("t") == altered
+        finally:
+            slow.is_to_go_on.set()
+        opening.result(30)
+        deleting.result(30)
+        try:
+            assert asked.result(30).config == altered.config  # one opened it for both
+        except UnknownTopic:
+            pass  # who deleted it came first
+    assert not (left_out.path / "t_0").exists()
+
+
+def test_a_directory_that_is_to_be_closed_does_not_wait_for_the_check_of_what_was_left_out(
+    left_out: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowOpening(left_out, monkeypatch)
+    with ThreadPoolExecutor() as threads:
+        opening = threads.submit(upkeep.open_left_out, left_out)
+        try:
+            assert slow.has_begun.wait(30)
+            closing = threads.submit(left_out.close)
+            assert left_out._upkeep.stopped.wait(30)
+        finally:
+            slow.is_to_go_on.set()
+        opening.result(30)
+        closing.result(30)
+    assert left_out.left_out() == [("t", 0)]
+    with pytest.raises(Closed):
+        left_out.log("t")
+    assert not (left_out.path / filename.CLEAN_SHUTDOWN).exists()

@@ -43,7 +43,7 @@ def _delete_all(broker: Broker, request: DeleteRecordsRequest) -> list[DeleteRec
 
 def _delete(broker: Broker, topic: str, partition: int, offset: int) -> int:
     """The low watermark."""
-    log = broker.store.log(topic, partition)
+    log = broker.store.opened_log(topic, partition)
     if topic == OFFSETS_TOPIC:
         raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot delete records of internal topic {topic}")
     if log.config.compacts and not log.config.deletes:

@@ -49,7 +49,7 @@ def _partitions(broker: Broker, topic: str, numbers: Iterable[int]) -> list[Desc
     found = []
     for number in numbers:
         try:
-            size = broker.store.log(topic, number).view.size
+            size = broker.store.opened_log(topic, number).view.size
         except LogstoreError:
             continue
         found.append(DescribeLogDirsPartition(partition_index=number, partition_size=size))

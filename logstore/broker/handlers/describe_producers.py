@@ -41,7 +41,7 @@ def _partition(broker: Broker, topic: str, number: int) -> PartitionResponse:
 
 def _producers(broker: Broker, topic: str, number: int) -> list[ProducerSnapshotEntry]:
     check_topic_name(topic)
-    return broker.store.log(topic, number).producer_entries()
+    return broker.store.opened_log(topic, number).producer_entries()
 
 
 def _state(entry: ProducerSnapshotEntry) -> ProducerState:

@@ -88,7 +88,7 @@ def _partition(broker: Broker, topic: str, number: int) -> DescribeTopicPartitio
         last_known_elr=(),
     )
     try:
-        partition.leader_epoch = broker.store.log(topic, number).leader_epoch
+        partition.leader_epoch = broker.store.opened_log(topic, number).leader_epoch
     except LogstoreError:  # it could not be opened
         partition.error_code, partition.leader_id = ErrorCode.LEADER_NOT_AVAILABLE, -1
         partition.isr_nodes, partition.offline_replicas = (), own

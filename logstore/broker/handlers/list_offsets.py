@@ -71,7 +71,7 @@ def _find(
     broker: Broker, topic: str, asked: ListOffsetsPartition, *, reads_committed: bool
 ) -> ListOffsetsPartitionResponse:
     try:
-        log = broker.store.log(topic, asked.partition_index)
+        log = broker.store.opened_log(topic, asked.partition_index)
         refusal = check_leader_epoch(log, asked.current_leader_epoch)
         if refusal:
             return _refused(asked, refusal)

@@ -130,7 +130,7 @@ def _found(broker: Broker, request: MetadataRequest, topic: TopicDescription) ->
 
 def _leader_epoch(broker: Broker, topic: str, partition: int) -> int:
     try:
-        return broker.store.log(topic, partition).leader_epoch
+        return broker.store.opened_log(topic, partition).leader_epoch
     except LogstoreError:  # it cannot be opened now: what asks for its records is told why
         return 0
 

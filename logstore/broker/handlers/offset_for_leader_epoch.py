@@ -28,7 +28,7 @@ def handle(
 
 def _end_offset(broker: Broker, topic: str, asked: OffsetForLeaderPartition) -> EpochEndOffset:
     try:
-        log = broker.store.log(topic, asked.partition)
+        log = broker.store.opened_log(topic, asked.partition)
     except LogstoreError as error:
         return EpochEndOffset(partition=asked.partition, error_code=error_code(error))
     refusal = check_leader_epoch(log, asked.current_leader_epoch)

@@ -120,7 +120,7 @@ def _append(broker: "Broker", batch: Batch, version: int) -> tuple[int, int, int
     topic, partition, records = batch
     if topic == OFFSETS_TOPIC:
         raise Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic} is the broker's own")
-    log = broker.store.log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
+    log = broker.store.opened_log(topic, partition)  # type: ignore[arg-type]  # topic ids are not advertised
     if records is None:
         raise Refused(ErrorCode.INVALID_RECORD, "there is no batch")
     if len(records) > _ATTRIBUTES and records[_ATTRIBUTES] & _LOOKED_AT:
