@@ -55,14 +55,18 @@ class OffsetCoordinator:
         instance_id: str | None = None,
         durability: Durability | str = Durability.FSYNC,
     ) -> None:
-        """Commit all of ``offsets`` or none; on the disk when this returns, unless ``durability`` says otherwise.
+        """Commit all of ``offsets`` or none; on the disk when this returns, unless ``durability`` says otherwise, and
+        ``flush.messages`` does not.
 
         Without a generation it is for a group that has no members. Raises UnknownTopic, UnknownPartition,
         OffsetMetadataTooLarge, InvalidArgument, UnknownMember, IllegalGeneration, FencedInstance, RebalanceInProgress,
         RecordTooLarge, StorageFailure, PartitionOffline.
         """
         member = (member_id, generation, instance_id)
-        self._commit(group, offsets, member, Durability.parse(durability), is_whole=True)
+        level = Durability.parse(durability)
+        self._commit(group, offsets, member, level, is_whole=True)
+        if level is Durability.OS and self.log_of(group).is_flush_due:
+            self._log.sync(group)
 
     def commit_each(
         self,
@@ -77,7 +81,8 @@ class OffsetCoordinator:
     ) -> dict[TopicPartition, LogstoreError]:
         """As ``commit``, but what is wrong with a partition is returned, and keeps only that one from being committed.
         What concerns all of them is raised. Negative offsets are taken, as Kafka does. ``retention_ms``: how long they
-        stay, whatever the group does (a wish of old clients)."""
+        stay, whatever the group does (a wish of old clients). With Durability.OS this waits for no sync, not for
+        flush.messages' either."""
         member = (member_id, generation, instance_id)
         level = Durability.parse(durability)
         return self._commit(group, offsets, member, level, is_whole=False, retention_ms=retention_ms)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, TopicAlreadyExists, UnknownTopic
-from logstore.format.batch import RecordBatch
+from logstore.format.batch import RecordBatch, encode_batch
 from logstore.format.control_record import control_type
 from logstore.format.filename import TopicPartition
 from logstore.format.group_records import (
@@ -47,7 +47,6 @@ from logstore.format.offsets_topic import (
 from logstore.format.record_columns import decode_columns
 from logstore.groups.offsets import Commits
 from logstore.storage.data_dir import DataDir
-from logstore.storage.durability import Durability
 from logstore.storage.log_view import LogView, ReadableLog
 from logstore.storage.partition import PartitionLog
 
@@ -141,11 +140,12 @@ class OffsetsLog:
         return load(self._data_dir.log(OFFSETS_TOPIC, number) for number in range(count))
 
     def append(self, group: str, records: Sequence[KeyAndValue]) -> None:
-        """Append one batch, as far as the page cache. Raises RecordTooLarge, StorageFailure, PartitionOffline, Closed,
-        UnknownTopic; nothing was appended then."""
-        self.log_of(group).append(
-            [value for _, value in records], keys=[key for key, _ in records], durability=Durability.OS
-        )
+        """Append one batch, as far as the page cache: the sync that ``flush.messages`` may ask for is for who appends
+        and may wait, or for upkeep. Raises RecordTooLarge, StorageFailure, PartitionOffline, Closed, UnknownTopic;
+        nothing was appended then."""
+        log = self.log_of(group)
+        keys, values = [key for key, _ in records], [value for _, value in records]
+        log.append_batch(encode_batch(values, keys=keys, timestamps_ms=log.now_ms()))
 
     def sync(self, group: str) -> None:
         """Wait until what was appended of the group is on the disk; concurrent calls share a sync. Raises as

@@ -48,15 +48,13 @@ def _each(logs: _Logs, what: str, run: Callable[[PartitionLog, tuple[str, int]],
 
 
 def flush_due(data_dir: "DataDir") -> None:
-    """Sync the records that have waited for ``flush.ms``."""
+    """Sync the records that have waited for ``flush.ms``, and those that ``flush.messages`` asks for where who appended
+    them must not wait."""
 
     def flush(log: PartitionLog, _: object) -> None:
         waited_ms = abs(data_dir.now_ms() - log.last_flush_ms)  # the clock may have been set back
-        if (
-            log.config.flush_ms < LONG_MAX
-            and log.log_end_offset > log.synced_offset
-            and waited_ms >= log.config.flush_ms
-        ):
+        is_old = waited_ms >= log.config.flush_ms < LONG_MAX
+        if log.log_end_offset > log.synced_offset and (is_old or log.is_flush_due):
             log.flush()
 
     _each(data_dir.logs(), "flush", flush)

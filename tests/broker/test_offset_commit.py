@@ -1,10 +1,14 @@
 """Committing offsets over the wire: what is refused, partition by partition, and that an answer means the disk."""
 
+import threading
+
 import pytest
 
 from logstore.format.filename import TopicPartition
 from logstore.groups.requests import OffsetAndMetadata
+from logstore.storage import files
 from logstore.wire.error_codes import ErrorCode
+from logstore.wire.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from logstore.wire.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -87,3 +91,25 @@ def test_old_clients_may_say_how_long_an_offset_stays(group_broker: GroupBroker,
     groups = group_broker.broker.groups
     groups.expire_offsets()
     assert set(groups.committed("g")) == {P1}
+
+
+@pytest.mark.parametrize("group_settings", [{"log_flush_interval_messages": 1}])
+def test_whatever_flush_messages_asks_the_event_loop_waits_for_no_sync_and_a_commit_is_answered_after_one(
+    group_broker: GroupBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, synced_in = files.File.sync, set()
+
+    def noted(file: files.File) -> None:
+        synced_in.add(threading.current_thread().name)
+        sync(file)
+
+    monkeypatch.setattr(files.File, "sync", noted)
+    group_broker.broker.waits_for_disk = False  # by acks.all.durability=os
+    member = group_broker.member().enter()
+    assert member.commit({P0: 5}) == {P0: ErrorCode.NONE}
+    log = group_broker.broker.groups.log_of("g")
+    assert log.synced_offset == log.log_end_offset
+    joining = ConsumerGroupHeartbeatRequest("new", "m", 0, None, None, 10_000, ["orders"], topic_partitions=[])
+    assert member.client.ask(joining, 1).error_code == ErrorCode.NONE
+    assert member.leave() == ErrorCode.NONE
+    assert synced_in and not [name for name in synced_in if name.startswith("logstore-serve")]

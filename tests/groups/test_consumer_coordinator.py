@@ -182,7 +182,7 @@ def test_a_change_that_cannot_be_stored_has_not_happened(
         def fail(*arguments: object, **options: object) -> None:
             raise StorageFailure("there", "write", 28, "no space")
 
-        patched.setattr(clocked.groups.log_of("g"), "append", fail)
+        patched.setattr(clocked.groups.log_of("g"), "append_batch", fail)
         with pytest.raises(StorageFailure):
             join(clocked, "another")
         with pytest.raises(StorageFailure):

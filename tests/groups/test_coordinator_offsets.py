@@ -26,7 +26,7 @@ from logstore.format.offsets_topic import OffsetCommitValue
 from logstore.groups.offsets_log import OFFSETS_TOPIC, commit_record
 from logstore.groups.requests import OffsetAndMetadata
 from logstore.storage import files
-from logstore.storage.upkeep import retain
+from logstore.storage.upkeep import flush_due, retain
 
 P0, P1, P2 = (TopicPartition("orders", number) for number in range(3))
 WEEK_MS = 7 * DAY_MS
@@ -106,6 +106,23 @@ def test_a_broker_commits_what_it_can_and_tells_the_rest(clocked: ClockedStore) 
     assert clocked.groups.committed("g") == {P0: at(2)}
     assert clocked.groups.commit_each("g", {("orders", 3): at(1)}).keys() == {("orders", 3)}
     assert end_offset(clocked) == 1
+
+
+def test_a_commit_waits_for_the_disk_where_flush_messages_asks_for_it_and_others_leave_that_to_upkeep(
+    clocked: ClockedStore,
+) -> None:
+    clocked.groups.commit("g", {P0: at(1)})
+    clocked.store.alter_topic(OFFSETS_TOPIC, {"flush.messages": 2})
+    log = clocked.store.log(OFFSETS_TOPIC)
+    clocked.groups.commit("g", {P0: at(2)}, durability="os")
+    assert log.synced_offset == 1
+    clocked.groups.commit("g", {P0: at(3)}, durability="os")
+    assert log.synced_offset == 3
+    for _ in range(2):
+        clocked.groups.commit_each("g", {P0: at(4)}, durability="os")
+    assert log.synced_offset == 3
+    flush_due(clocked.store._data_dir)
+    assert log.synced_offset == 5
 
 
 @pytest.mark.parametrize("arguments", [(None,), ({P0: "5"},), ({"orders": at(5)},)])

@@ -47,9 +47,10 @@ async def _commit(broker: Broker, request: OffsetCommitRequest) -> dict[TopicPar
         durability=Durability.OS,
         retention_ms=None if request.retention_time_ms < 0 else request.retention_time_ms,
     )
-    if len(refused) < len(offsets) and broker.waits_for_disk:
+    if len(refused) < len(offsets):
         log = groups.log_of(request.group_id)
-        await broker.syncs.wait(log, log.log_end_offset)
+        if broker.waits_for_disk or log.is_flush_due:
+            await broker.syncs.wait(log, log.log_end_offset)
     return refused
 
 
