@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
@@ -45,6 +46,7 @@ class Broker:
         self.threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker")
         """For what waits for the disk on behalf of producers and consumers, and takes no longer than the disk does."""
         self._long_threads = ThreadPoolExecutor(self.config.num_io_threads, thread_name_prefix="logstore-broker-long")
+        self.altering = Lock()  # for who changes settings by what they are
         self.syncs = Syncs(self.threads, self.metrics.flushed)
         self.producer_ids = ProducerIds(store.path)
         self.fetch_sessions = FetchSessions(self.config.max_incremental_fetch_session_cache_slots)

@@ -38,23 +38,25 @@ Plan = Callable[[Current], Mapping[str, str | None]]
 
 
 def alter(broker: Broker, resource_type: int, name: str, plan: Plan, validate_only: bool) -> None:
-    """Change what ``plan`` says; None takes an own setting away. Raises Refused, LogstoreError."""
-    match resource_type:
-        case ResourceType.TOPIC:
-            topic = topic_of(broker, name)
-            changes = plan(Current(TopicConfig, topic.overrides, topic.config))
-            check_names(TopicConfig, changes)
-            broker.store.alter_topic(name, changes, validate_only=validate_only)
-        case ResourceType.BROKER:
-            scope, settings = scope_of(broker, name), broker.store.settings
-            try:
-                changes = plan(Current(StoreConfig, settings.changed[scope], settings.config))
-                _check_server_names(changes)
-                broker.store.alter_settings(changes, scope, validate_only=validate_only)
-            except InvalidSetting as error:  # Kafka's code for them, whatever is wrong
-                raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from None
-        case other:
-            raise unsupported(other)
+    """Change what ``plan`` says; None takes an own setting away. One change at a time: each is planned by what the one
+    before has made. Raises Refused, LogstoreError."""
+    with broker.altering:
+        match resource_type:
+            case ResourceType.TOPIC:
+                topic = topic_of(broker, name)
+                changes = plan(Current(TopicConfig, topic.overrides, topic.config))
+                check_names(TopicConfig, changes)
+                broker.store.alter_topic(name, changes, validate_only=validate_only)
+            case ResourceType.BROKER:
+                scope, settings = scope_of(broker, name), broker.store.settings
+                try:
+                    changes = plan(Current(StoreConfig, settings.changed[scope], settings.config))
+                    _check_server_names(changes)
+                    broker.store.alter_settings(changes, scope, validate_only=validate_only)
+                except InvalidSetting as error:  # Kafka's code for them, whatever is wrong
+                    raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from None
+            case other:
+                raise unsupported(other)
 
 
 def _check_server_names(names: Iterable[str]) -> None:

@@ -1,6 +1,10 @@
 """Settings changed one by one over the wire. What is said of ``admin`` holds for Kafka too."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -135,6 +139,26 @@ def test_a_resource_that_is_named_twice_stays_as_it_is_and_the_others_are_change
     }
     wait_for(admin, other, {"flush.ms": "2"})
     assert admin.overrides(twice) == {}
+
+
+def test_of_two_changes_at_once_neither_is_lost(own: OwnBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, alter_topic = own.topic(), own.store.alter_topic
+    both_are_planned = threading.Barrier(2)
+
+    def late(*arguments: Any, **named: Any) -> object:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_are_planned.wait(0.5)
+        return alter_topic(*arguments, **named)
+
+    monkeypatch.setattr(own.store, "alter_topic", late)
+
+    def add(group: str) -> int:
+        with contextlib.closing(WireAdmin(own.address)) as admin:
+            return alter(admin, TOPIC, name, ("consumed.groups", APPEND, group))[0]
+
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(add, ("a", "b"))) == [ErrorCode.NONE] * 2
+    assert set(own.overrides(name)["consumed.groups"].split(",")) == {"a", "b"}
 
 
 # ------------------------------------------------------------------------------------------------------------ brokers
