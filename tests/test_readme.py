@@ -32,7 +32,7 @@ def test_an_example_runs_and_runs_again(example: str, tmp_path: Path):
 
 @pytest.mark.parametrize("example", ON_A_CLUSTER)
 def test_an_example_of_a_cluster_runs_on_a_broker(example: str, tmp_path: Path):
-    with logstore.testing.broker() as broker:
+    with logstore.testing.broker(topics=["orders"]) as broker:
         assert "localhost:9092" in example
         assert run(example.replace("localhost:9092", broker.bootstrap), tmp_path)
 
