@@ -1,4 +1,5 @@
-"""The main job on real input: every line of some files into a topic and back, compared byte for byte.
+"""The main job on real input: every line of some files into a topic and back, compared byte for byte: by the library,
+and by a Kafka client from the same directory, served as a broker.
 
     tools/quickstart [FILE...]
 
@@ -17,10 +18,12 @@ from datetime import UTC, datetime
 from itertools import islice, zip_longest
 from pathlib import Path
 
+import confluent_kafka
 from rich.console import Console
 from rich.table import Table
 
 import logstore
+import logstore.testing
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / ".cache" / "quickstart"
@@ -50,8 +53,10 @@ def main() -> int:
             if status == 0:
                 show_group(store)
                 show_queue(store, inputs)
-                show_commands()
-            return status
+        if status == 0:
+            show_broker(inputs)
+            show_commands()
+        return status
     except NotRegular as error:
         print(f"error: {error}: it is not a regular file, which can be read twice; name files", file=sys.stderr)
     except OSError as error:
@@ -145,6 +150,22 @@ def show_queue(store: logstore.Store, inputs: list[tuple[Path, int]]) -> None:
     console.print(f"queue {QUEUE!r}: {len(values):,} lines put, got in order and acked; {len(queue)} left")
 
 
+def show_broker(inputs: list[tuple[Path, int]]) -> None:
+    """The whole topic again, by librdkafka."""
+    settings = {"group.id": "kafka clients", "auto.offset.reset": "earliest"}
+    with logstore.testing.broker(DATA) as broker:
+        consumer = confluent_kafka.Consumer(settings | {"bootstrap.servers": broker.bootstrap})
+        consumer.subscribe([TOPIC])
+        for count, line in enumerate(read_lines(inputs), start=1):
+            message = consumer.poll(30)
+            if message is None or message.error() or message.value() != line:
+                sys.exit(
+                    f"error: line {count} came back from the broker as {message and message.value()!r}, not {line!r}"
+                )
+        consumer.close()
+    console.print(f"served as a Kafka broker: {count:,} lines read by confluent-kafka, every byte came back")
+
+
 def show_commands() -> None:
     command, data = os.path.relpath(Path(sys.executable).parent / "logstore"), os.path.relpath(DATA)
     console.print(
@@ -153,7 +174,8 @@ def show_commands() -> None:
         f"  {command} verify {data}\n"
         f"  {command} stats {data}\n"
         f"  {command} group lag {GROUP} --data {data}\n"
-        f"  {command} queue stats --data {data}",
+        f"  {command} queue stats --data {data}\n"
+        f"  {command} serve --data {data}        # then point any Kafka client at it",
         markup=False,
     )
 
