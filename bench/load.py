@@ -198,7 +198,10 @@ def run_fetch(
     first_batches = range(0, batch_count - step, step)
     requests = [fetch(topic, 0, number * batch_records, max_bytes) for number in first_batches]
     with connect(address) as connection:
-        answer_size = len(ask(connection, requests[0]))
+        answer = ask(connection, requests[0])
+    answer_size = len(answer)
+    if answer_size < max_bytes // 2:
+        raise SystemExit(f"fetch {topic}: instead of {max_bytes} bytes there came {answer_size}: {answer[:100]!r}")
     seconds = drive(address, [requests], count)
     return {"MB": answer_size * count / seconds / 1e6}
 

@@ -65,6 +65,10 @@ class Broker:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def run(self, *arguments: str) -> str:
         done = subprocess.run([*self._java, *arguments], capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:
