@@ -84,17 +84,18 @@ class LogstoreError(Exception):
     text: ClassVar[str] = ""
     """The message, with the facts' names in braces; where that is too little, ``message`` is overridden."""
     fact_names: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         if "fact_names" not in vars(cls):
             cls.fact_names = tuple(dict.fromkeys([*cls.fact_names, *cls.__annotations__]))
+        cls._defaults = {name: getattr(cls, name) for name in cls.fact_names if hasattr(cls, name)}
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        names, kind = self.fact_names, type(self)
-        defaults = {name: getattr(kind, name) for name in names if hasattr(kind, name)}
-        facts = defaults | dict(zip(names, values)) | named
+        names = self.fact_names
+        facts = self._defaults | dict(zip(names, values)) | named
         if len(values) > len(names) or facts.keys() != set(names):
-            raise TypeError(f"the facts of {kind.__name__} are {', '.join(names)}")
+            raise TypeError(f"the facts of {type(self).__name__} are {', '.join(names)}")
         super().__init__(*[facts[name] for name in names])
         vars(self).update(facts)
 

@@ -76,7 +76,7 @@ def answer(
     if api.key == ApiKey.API_VERSIONS and version > api.advertised[1]:
         broker.metrics.error(api.key, ErrorCode.UNSUPPORTED_VERSION)
         return _unsupported_version(api)
-    request = api.request.decode(frame, version, position, may_go_on=True)
+    request = api.request.decode_request(frame, version, position)
     try:
         response = HANDLERS[api.key](broker, request, context)
     except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request only

@@ -2,8 +2,9 @@
 
 Owns the sessions of all connections, and which of them is let go for a new one. Nothing is kept anywhere else: a client
 whose session is gone is told so, and begins one anew; where there is no room it goes on without one. There is room for
-a number of sessions, and of partitions in all of them: those outlive the connections that named them. The event loop's
-thread calls this.
+a number of sessions, and of partitions in all of them: those outlive the connections that named them. One session has
+no more partitions than a request could name, since a few bytes have all of them looked at. The event loop's thread
+calls this.
 """
 
 import secrets
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from logstore.wire.error_codes import ErrorCode
+from logstore.wire.primitives import REQUEST_ELEMENTS_MAX
 
 NO_SESSION = 0
 INITIAL_EPOCH = 0  # of a request that asks for a new session
@@ -130,7 +132,7 @@ class FetchSessions:
         if not found.partitions:
             self._end(session_id)
             return FetchPlan({})
-        if self._partition_count > PARTITIONS_MAX:
+        if self._partition_count > PARTITIONS_MAX or len(found.partitions) > REQUEST_ELEMENTS_MAX:
             self._end(session_id)
             return FetchPlan({}, error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
         found.epoch = epoch + 1 if epoch < _EPOCH_MAX else 1

@@ -17,13 +17,12 @@ from logstore.wire.encoder import Encoder
 _NAMES: dict[str, Any] = {**vars(primitives), "new": object.__new__, "struct_error": struct.error}
 
 
-def decoder(message: Any, version: int) -> Callable[[memoryview, int, bool], Any]:
-    """(view, position, whether more may follow) -> a message of ``version``. Raises MalformedMessage, and nothing else,
-    for its bytes."""
+def decoder(message: Any, version: int) -> Callable[[memoryview, int, int, bool], Any]:
+    """(view, position, how many elements there may be, whether more bytes may follow) -> a message of ``version``.
+    Raises MalformedMessage, and nothing else, for its bytes."""
     source = Decoder(version, message.is_flexible(version), {**_NAMES, "MalformedMessage": MalformedMessage})
-    with source.block("def decode(view, p, may_go_on):"):
+    with source.block("def decode(view, p, budget, may_go_on):"):
         source.line("end = len(view)")
-        source.line("budget = ELEMENTS_MAX")
         with source.block("try:"):
             source.struct(message, "message")
         with source.block("except (struct_error, IndexError):"):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from logstore.format.record import Buffer
 from logstore.wire.api import APIS, ApiKey
-from logstore.wire.primitives import bad_size, bad_text, cut_short, skip_tags
+from logstore.wire.primitives import REQUEST_ELEMENTS_MAX, bad_size, bad_text, cut_short, skip_tags
 
 _REQUEST = Struct(">hhih")  # with the size of client_id
 _CORRELATION_ID = Struct(">i")
@@ -91,7 +91,7 @@ def _after_tags(view: memoryview, position: int) -> int:
         count = view[position]
         position += 1
         if count:
-            position, _ = skip_tags(view, count, position)
+            position, _ = skip_tags(view, count, position, REQUEST_ELEMENTS_MAX)
     except IndexError:
         raise cut_short(position) from None
     if position > len(view):

@@ -9,8 +9,8 @@
     tags       count varint | ( tag varint | size varint | bytes ) ..., by ascending tag; unknown ones are skipped
 
 Unsigned varints hold 32 bits in at most five bytes: seven bits a byte, the lowest first. What a peer sends is refused
-before anything is made of it: a size or a count that the bytes left cannot hold, and more than ELEMENTS_MAX elements
-and tags in all. So a message costs memory by its bytes, and never more than so many objects.
+before anything is made of it: a size or a count that the bytes left cannot hold, and more elements and tags in all
+than a message may have. So a message costs memory by its bytes, and never more than so many objects.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,11 @@ from uuid import UUID
 from logstore.errors import MalformedMessage
 from logstore.format.varint import encode_unsigned_varint
 
-# A few hundred bytes each at most, as objects. The largest cluster we serve has some ten thousand partitions.
-ELEMENTS_MAX = 1 << 18
+# A few hundred bytes each at most, as objects. Ten thousand topics with all their settings are some 400,000.
+ELEMENTS_MAX = 1 << 20
+# A broker serves most requests in one turn of its loop, in which nobody else is served: this is some tenths of a second
+# of work, and enough for three elements for each of the 10,000 partitions, or settings, that Kafka changes at once.
+REQUEST_ELEMENTS_MAX = 1 << 15
 VARINT_BYTES_MAX = 5
 VARINTS_CACHED = 1 << 14
 COUNTS_CACHED = 64
@@ -122,7 +125,7 @@ def varint(view: memoryview, position: int) -> tuple[int, int]:
     return (byte, position + 1) if byte < 0x80 else long_varint(view, byte, position + 1)
 
 
-def skip_tags(view: memoryview, count: int, position: int, budget: int = ELEMENTS_MAX) -> tuple[int, int]:
+def skip_tags(view: memoryview, count: int, position: int, budget: int) -> tuple[int, int]:
     """Past the tags whose count starts with the byte ``count``: the position, which may be behind the end, and what is
     left of ``budget``."""
     if count > 0x7F:
@@ -160,7 +163,7 @@ def bad_count(count: int, position: int, end: int) -> MalformedMessage:
     if count == -1:
         return MalformedMessage("an array is null where it cannot be", position)
     return MalformedMessage(
-        f"{count} elements where {end - position} bytes are left; a message holds at most {ELEMENTS_MAX}", position
+        f"{count} elements where {end - position} bytes are left, or more than a message may have in all", position
     )
 
 

@@ -24,6 +24,7 @@ from logstore.errors import InvalidArgument
 from logstore.format.record import Buffer
 from logstore.wire import compiler
 from logstore.wire.fields import FIXED_LETTERS, SIZED_TYPES, ZEROS, ArrayOf, Field, FieldType
+from logstore.wire.primitives import ELEMENTS_MAX, REQUEST_ELEMENTS_MAX
 from logstore.wire.structs import slotted
 
 _Class = TypeVar("_Class", bound=type)
@@ -37,21 +38,29 @@ class Message:
     versions: ClassVar[tuple[int, int]]
     flexible_since: ClassVar[int | None]
     wire_fields: ClassVar[tuple[Field, ...]]
-    _decoders: ClassVar[dict[int, Callable[[memoryview, int, bool], Any]]]
+    _decoders: ClassVar[dict[int, Callable[[memoryview, int, int, bool], Any]]]
     _encoders: ClassVar[dict[int, Callable[[Any], bytes]]]
 
     @classmethod
-    def decode(cls, buffer: Buffer, version: int, position: int = 0, *, may_go_on: bool = False) -> Self:
+    def decode(cls, buffer: Buffer, version: int, position: int = 0) -> Self:
         """What stands at ``position``; ``bytes`` and ``records`` are views of the buffer, not copies. A field that the
         version lacks has its default. Raises MalformedMessage for whatever is wrong with the bytes; also for bytes
-        behind the last field, unless it ``may_go_on``: as Kafka does, a broker must not mind them in a request, since
-        librdkafka sends some (Metadata v9 and later, for all topics).
-        """
+        behind the last field, and for more than ELEMENTS_MAX elements."""
+        return cls._decode(buffer, version, position, ELEMENTS_MAX, False)
+
+    @classmethod
+    def decode_request(cls, buffer: Buffer, version: int, position: int = 0) -> Self:
+        """``decode`` for a broker: it takes no more than REQUEST_ELEMENTS_MAX elements, and, as Kafka does, does not
+        mind bytes behind the last field, since librdkafka sends some (Metadata v9 and later, for all topics)."""
+        return cls._decode(buffer, version, position, REQUEST_ELEMENTS_MAX, True)
+
+    @classmethod
+    def _decode(cls, buffer: Buffer, version: int, position: int, elements_max: int, may_go_on: bool) -> Self:
         decoder = cls._decoders.get(version)
         if decoder is None:
             cls._check_version(version)
             decoder = cls._decoders[version] = compiler.decoder(cls, version)
-        decoded: Self = decoder(memoryview(buffer), position, may_go_on)
+        decoded: Self = decoder(memoryview(buffer), position, elements_max, may_go_on)
         return decoded
 
     def encode(self, version: int) -> bytes:

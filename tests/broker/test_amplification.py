@@ -19,15 +19,23 @@ from logstore.wire.messages.create_topics import (
 from logstore.wire.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
 from logstore.wire.messages.describe_groups import DescribeGroupsRequest
 from logstore.wire.messages.describe_producers import DescribeProducersRequest, TopicRequest
+from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logstore.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
+from logstore.wire.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 from logstore.wire.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
 )
-from loop_broker import LoopBroker, frame_of, loop_broker, read_frame
+from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from logstore.wire.primitives import REQUEST_ELEMENTS_MAX
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame
 
 TIMES = 10_000
 
@@ -147,3 +155,36 @@ def test_unknown_ids_of_topics_cost_no_look_at_all_topics(broker: LoopBroker, mo
 def test_a_number_that_is_no_brokers_is_refused(broker: LoopBroker, name: str) -> None:
     [found] = broker.ask(DescribeConfigsRequest(resources=[DescribeConfigsResource(4, name)]), 4).results
     assert found.error_code == ErrorCode.INVALID_REQUEST
+
+
+def fetch(count: int) -> FetchRequest:
+    partitions = [FetchPartition(partition=number, partition_max_bytes=1) for number in range(count)]
+    return FetchRequest(topics=[FetchTopic(topic="none", partitions=partitions)], max_bytes=1)
+
+
+def produce(count: int) -> ProduceRequest:
+    partitions = [PartitionProduceData(index=number, records=None) for number in range(count)]
+    return ProduceRequest(acks=1, topic_data=[TopicProduceData(name="none", partition_data=partitions)])
+
+
+def commit(count: int) -> OffsetCommitRequest:
+    partitions = [OffsetCommitRequestPartition(number, 5) for number in range(count)]
+    return OffsetCommitRequest("g", topics=[OffsetCommitRequestTopic("none", partitions=partitions)])
+
+
+@pytest.mark.parametrize(("request_of", "version"), [(fetch, 11), (produce, 8), (commit, 8)])
+def test_a_request_that_names_more_than_one_may_ends_its_connection(
+    broker: LoopBroker, request_of: Any, version: int
+) -> None:
+    with broker.connect() as peer:
+        peer.sendall(frame_of(request_of(REQUEST_ELEMENTS_MAX - 1), version))  # and the topic
+        read_frame(peer)
+        peer.sendall(frame_of(request_of(REQUEST_ELEMENTS_MAX), version))
+        assert is_closed(peer)
+
+
+def test_a_request_may_name_10000_partitions_of_as_many_topics_with_their_replicas(broker: LoopBroker) -> None:
+    assigned = [CreatableReplicaAssignment(0, [0])]
+    topics = [creatable(f"t{number}", assignments=assigned) for number in range(10_000)]
+    found = broker.ask(CreateTopicsRequest(topics=topics, validate_only=True), 4).topics
+    assert {each.error_code for each in found} == {0}

@@ -159,3 +159,12 @@ def test_a_session_that_grows_beyond_all_bounds_ends(monkeypatch: pytest.MonkeyP
     plan = go_on(sessions, session_id, 12, asked=asked(("t", 3)))
     assert (plan.error, dict(plan.partitions), len(sessions)) == (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, {}, 0)
     assert begin(sessions, ("t", 0), ("t", 1), ("t", 2)) != NO_SESSION
+
+
+def test_a_session_has_no_more_partitions_than_a_request_could_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_sessions, "REQUEST_ELEMENTS_MAX", 3)
+    sessions = FetchSessions(10)
+    session_id = begin(sessions, ("t", 0), ("t", 1))
+    assert not go_on(sessions, session_id, 1, asked=asked(("t", 2))).error
+    plan = go_on(sessions, session_id, 2, asked=asked(("t", 3)))
+    assert (plan.error, dict(plan.partitions), len(sessions)) == (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, {}, 0)

@@ -36,7 +36,7 @@ INT32S, INT64S = st.integers(-1, 2**31 - 1), st.integers(-1, 2**63 - 1)
 
 
 def by_declarations(encoded: bytes, version: int) -> tuple[object, ...]:
-    found = FetchRequest.decode(encoded, version, may_go_on=True)
+    found = FetchRequest.decode_request(encoded, version)
     has_ids = version >= FIRST_WITH_TOPIC_ID
     wanted = [
         (

@@ -33,7 +33,7 @@ def request(name: str, partitions: list[PartitionProduceData], acks: int = -1) -
 
 
 def by_declarations(encoded: bytes, version: int) -> tuple[object, ...]:
-    decoded = ProduceRequest.decode(encoded, version, may_go_on=True)
+    decoded = ProduceRequest.decode_request(encoded, version)
     batches = [
         (topic.topic_id if version >= 13 else topic.name, data.index, data.records)
         for topic in decoded.topic_data

@@ -2,7 +2,7 @@
 
 import struct as structs
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from logstore.errors import InvalidArgument, MalformedMessage
 from logstore.format.record import Buffer
 from logstore.wire.messages.metadata import MetadataRequest
-from logstore.wire.primitives import ELEMENTS_MAX
+from logstore.wire.primitives import ELEMENTS_MAX, REQUEST_ELEMENTS_MAX
 from logstore.wire.schema import Message, field, message, struct
 
 PLAIN, FLEXIBLE = 0, 1
@@ -187,12 +187,12 @@ def test_every_prefix_is_malformed_and_so_is_a_byte_more(
     for version, encoded in ((PLAIN, plain), (FLEXIBLE, flexible + b"\0")):
         sizes = {*range(min(len(encoded), 300)), *range(max(len(encoded) - 300, 0), len(encoded))}
         for size in sizes:
-            for may_go_on in (False, True):
+            for decode in (kind.decode, kind.decode_request):
                 with pytest.raises(MalformedMessage):
-                    kind.decode(encoded[:size], version, may_go_on=may_go_on)
+                    decode(encoded[:size], version)
         with pytest.raises(MalformedMessage, match="1 bytes follow"):
             kind.decode(encoded + b"\0", version)
-        assert kind.decode(encoded + b"\0", version, may_go_on=True) == kind(value)
+        assert kind.decode_request(encoded + b"\0", version) == kind(value)
 
 
 def test_bytes_are_views_of_what_was_decoded() -> None:
@@ -320,7 +320,7 @@ def test_tags_that_are_refused(tags: bytes, reason: str) -> None:
 def test_a_metadata_request_of_librdkafka_for_all_topics_is_read_as_kafka_reads_it() -> None:
     """It writes the count of topics as an int32 where it is a varint: null topics, and three bytes too many."""
     body = bytes.fromhex("00 00 00 00 01 00 00")
-    assert MetadataRequest.decode(body, 13, may_go_on=True) == MetadataRequest(None, allow_auto_topic_creation=False)
+    assert MetadataRequest.decode_request(body, 13) == MetadataRequest(None, allow_auto_topic_creation=False)
 
 
 def test_known_and_unknown_tags_may_come_together() -> None:
@@ -328,16 +328,21 @@ def test_known_and_unknown_tags_may_come_together() -> None:
     assert Everything.decode(b"\0\1" + tags, 4) == Everything(epoch=0, rack="r")
 
 
-def test_elements_are_capped_over_all_arrays_of_a_message() -> None:
+@pytest.mark.parametrize(
+    ("decode", "count_max"), [(Pairs.decode, ELEMENTS_MAX), (Pairs.decode_request, REQUEST_ELEMENTS_MAX)]
+)
+def test_elements_are_capped_over_all_arrays_of_a_message(decode: Callable[..., Any], count_max: int) -> None:
     def pairs(count: int) -> bytes:
         return structs.pack(">i", count) + b"\1\0\0" * count
 
-    assert len(Pairs.decode(pairs(ELEMENTS_MAX), PLAIN).value) == ELEMENTS_MAX
-    with pytest.raises(MalformedMessage, match=f"at most {ELEMENTS_MAX}"):
-        Pairs.decode(pairs(ELEMENTS_MAX + 1), PLAIN)
+    assert len(decode(pairs(count_max), PLAIN).value) == count_max
+    with pytest.raises(MalformedMessage, match=f"{count_max + 1} elements .* more than a message may have"):
+        decode(pairs(count_max + 1), PLAIN)
 
-    with pytest.raises(MalformedMessage, match="262145 elements"):
-        Bool.decode(b"\0\x81\x80\x10" + b"\1\0\2\0", FLEXIBLE)
+
+def test_tags_count_as_elements() -> None:
+    with pytest.raises(MalformedMessage, match="1048577 elements"):
+        Bool.decode(b"\0\x81\x80\x40" + b"\1\0\2\0", FLEXIBLE)
 
 
 def test_an_announced_array_costs_nothing() -> None:

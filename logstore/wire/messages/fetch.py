@@ -227,7 +227,7 @@ def _decode_lone_by_name(view: memoryview, position: int) -> Wants | None:
 
 
 def _decode_any(view: memoryview, version: int, position: int) -> Wants:
-    request = FetchRequest.decode(view, version, position, may_go_on=True)
+    request = FetchRequest.decode_request(view, version, position)
     has_ids = version >= _FIRST_WITH_TOPIC_ID
     wanted = [
         Wanted(

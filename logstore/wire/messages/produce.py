@@ -189,7 +189,7 @@ def _decode_lone(view: memoryview, version: int, position: int) -> Batches | Non
 
 
 def _decode_any(view: memoryview, version: int, position: int) -> Batches:
-    request = ProduceRequest.decode(view, version, position, may_go_on=True)
+    request = ProduceRequest.decode_request(view, version, position)
     has_ids = version >= _FIRST_WITH_TOPIC_ID
     batches = [
         Batch(topic.topic_id if has_ids else topic.name, data.index, data.records)
