@@ -5,7 +5,6 @@ A code tells a client what to do next, try again or give up, so each stands for 
 
 from collections.abc import Mapping
 from enum import IntEnum, unique
-from functools import cache
 from types import MappingProxyType
 
 from logstore import errors
@@ -207,9 +206,7 @@ CODES: Mapping[type[BaseException], ErrorCode] = MappingProxyType(
 
 def error_code(error: BaseException) -> ErrorCode:
     """What a client is told of ``error``: UNKNOWN_SERVER_ERROR for whatever the table does not foresee."""
-    return _code_of(type(error))
-
-
-@cache  # a request may name thousands of things that are not there
-def _code_of(kind: type[BaseException]) -> ErrorCode:
-    return next((CODES[cls] for cls in kind.__mro__ if cls in CODES), ErrorCode.UNKNOWN_SERVER_ERROR)
+    for cls in type(error).__mro__:
+        if cls in CODES:
+            return CODES[cls]
+    return ErrorCode.UNKNOWN_SERVER_ERROR
