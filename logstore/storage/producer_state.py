@@ -8,10 +8,13 @@ Promises after a crash: nothing by itself. It is loaded from the newest snapshot
 ``update`` and ``end_transaction`` with the batches after it; a snapshot holds a producer's last batch only, so of five
 batches in flight before a restart the last one is recognised again. A truncated log is replayed in the same way.
 
+What is remembered is bounded, other than in Kafka, which keeps every producer id for a day: of more than PRODUCERS_MAX
+those whose last batches are the oldest are forgotten. All that such a producer loses is that a batch that it sends
+again, behind those of thousands of others, is not recognised.
+
 Pure: no files, no clock. The partition's writer calls it; nothing here is safe to call from two threads.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +24,7 @@ from logstore.format.batch import NO_PRODUCER_EPOCH, NO_SEQUENCE
 from logstore.format.producer_snapshot import ProducerSnapshotEntry
 
 BATCHES_REMEMBERED = 5  # Kafka's: so many batches may an idempotent producer have in flight
+PRODUCERS_MAX = 1 << 15  # of a partition: some 20 MB, up to 40 if all have five batches
 NO_COORDINATOR_EPOCH = -1
 NO_OFFSET = -1
 _SEQUENCE_MAX = 0x7FFF_FFFF
@@ -53,19 +57,19 @@ class _Producer:
     def __init__(self) -> None:
         self.epoch = NO_PRODUCER_EPOCH
         self.next_sequence = 0
-        self.batches: deque[_Batch] = deque(maxlen=BATCHES_REMEMBERED)
+        self.batches: list[_Batch] = []  # a deque takes half a KiB
         self.coordinator_epoch = NO_COORDINATOR_EPOCH
         self.timestamp_ms = -1
+
+    @property
+    def last_offset(self) -> int:
+        return self.batches[-1].last_offset if self.batches else NO_OFFSET
 
     def enter_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
             self.epoch = epoch
             self.next_sequence = 0
             self.batches.clear()
-
-    def add_batch(self, batch: _Batch) -> None:
-        self.batches.append(batch)
-        self.next_sequence = add_to_sequence(batch.last_sequence, 1)
 
 
 def add_to_sequence(sequence: int, count: int) -> int:
@@ -133,11 +137,14 @@ class ProducerState:
         """
         producer = self._producers.get(producer_id)
         if producer is None:
-            producer = self._producers[producer_id] = _Producer()
+            producer = self._new_producer(producer_id)
         if producer_epoch != producer.epoch:
             producer.enter_epoch(producer_epoch)
         last_sequence = (base_sequence + last_offset - base_offset) & _SEQUENCE_MAX
-        producer.batches.append(_new_batch((base_sequence, last_sequence, base_offset, last_offset, timestamp_ms)))
+        batches = producer.batches
+        batches.append(_new_batch((base_sequence, last_sequence, base_offset, last_offset, timestamp_ms)))
+        if len(batches) > BATCHES_REMEMBERED:
+            del batches[0]
         producer.next_sequence = (last_sequence + 1) & _SEQUENCE_MAX
         producer.timestamp_ms = timestamp_ms
         if is_transactional:
@@ -152,7 +159,7 @@ class ProducerState:
         """
         producer = self._producers.get(producer_id)
         if producer is None:
-            producer = self._producers[producer_id] = _Producer()
+            producer = self._new_producer(producer_id)
         producer.enter_epoch(producer_epoch)
         producer.coordinator_epoch = coordinator_epoch
         producer.timestamp_ms = timestamp_ms
@@ -162,7 +169,22 @@ class ProducerState:
         """The smallest first offset of an open transaction, or None. It may lie below the log start offset."""
         return next(iter(self._open_transactions.values()), None)
 
+    def _new_producer(self, producer_id: int) -> _Producer:
+        if len(self._producers) >= PRODUCERS_MAX:
+            self._forget_oldest()
+        producer = self._producers[producer_id] = _Producer()
+        return producer
+
     # ----------------------------------------------------------------------------------------------------- forgetting
+
+    def _forget_oldest(self) -> None:
+        """Until there is room for a tenth, so that it comes seldom. The age is by the last offset: timestamps are the
+        clients'."""
+        idle = [producer_id for producer_id in self._producers if producer_id not in self._open_transactions]
+        idle.sort(key=lambda producer_id: self._producers[producer_id].last_offset)
+        kept_count = PRODUCERS_MAX - max(1, PRODUCERS_MAX // 10)
+        for producer_id in idle[: len(self._producers) - kept_count]:
+            del self._producers[producer_id]
 
     def expire(self, now_ms: int, expiration_ms: int) -> list[int]:
         """Forget the producers whose last batch is ``expiration_ms`` old, unless a transaction is open; their ids.
@@ -209,9 +231,10 @@ class ProducerState:
             if entry.last_offset >= 0:  # else a producer of which the log holds only a marker
                 base_sequence = add_to_sequence(entry.last_sequence, -entry.offset_delta)
                 base_offset = entry.last_offset - entry.offset_delta
-                producer.add_batch(
+                producer.batches.append(
                     _Batch(base_sequence, entry.last_sequence, base_offset, entry.last_offset, entry.timestamp)
                 )
+                producer.next_sequence = add_to_sequence(entry.last_sequence, 1)
             if entry.current_txn_first_offset >= 0:
                 open_transactions[entry.producer_id] = entry.current_txn_first_offset
         self._open_transactions = dict(sorted(open_transactions.items(), key=lambda item: item[1]))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from logstore.errors import InvalidRecord, OutOfOrderSequence, ProducerFenced
 from logstore.format import producer_snapshot
 from logstore.format.producer_snapshot import ProducerSnapshotEntry
+from logstore.storage import producer_state
 from logstore.storage.producer_state import DuplicateBatch, ProducerState, add_to_sequence
 
 LAST_SEQUENCE = 2**31 - 1
@@ -331,3 +332,52 @@ def test_a_snapshot_and_the_batches_after_it_give_the_same_state_as_all_batches(
     if cut < len(operations):
         assert sorted(restarted.snapshot_entries()) == sorted(state.snapshot_entries())
         assert restarted.first_unstable_offset() == state.first_unstable_offset()
+
+
+# ------------------------------------------------------------------------------------------------------------ the bound
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(producer_state, "PRODUCERS_MAX", 20)
+    return 20
+
+
+def ids(state: ProducerState) -> list[int]:
+    return sorted(entry.producer_id for entry in state.snapshot_entries())
+
+
+def test_of_too_many_producers_those_that_wrote_longest_ago_are_forgotten(log: Log, few: int):
+    for producer in range(few):
+        log.append(0, producer=producer)
+    log.append(1, producer=0)
+    log.append(0, producer=few)
+    assert ids(log.state) == [0, *range(3, few + 1)]
+    assert log.append(1, producer=0, count=1) == DuplicateBatch(few, few, 1000 + few)
+    assert log.append(7, producer=1) is None  # as one that nobody knows
+
+
+def test_there_are_never_more_producers_than_the_bound(log: Log, few: int):
+    for producer in range(10 * few):
+        log.append(0, producer=producer)
+        log.mark(producer=10 * few + producer)
+        assert len(log.state) <= few
+
+
+def test_who_has_a_transaction_open_is_not_forgotten(log: Log, few: int):
+    log.append(0, producer=0, transactional=True)
+    for producer in range(1, 3 * few):
+        log.append(0, producer=producer)
+    assert 0 in ids(log.state)
+    assert log.state.first_unstable_offset() == 0
+
+
+def test_a_snapshot_with_more_than_the_bound_is_cut_down_by_the_next_new_producer(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+):
+    for producer in range(50):
+        log.append(0, producer=producer)
+    log.state = reloaded(log.state)
+    monkeypatch.setattr(producer_state, "PRODUCERS_MAX", 20)
+    log.append(0, producer=50)
+    assert ids(log.state) == list(range(32, 51))
