@@ -180,6 +180,11 @@ class TopicStore(_Closing):
         """Delete the records before ``offset``; returns the log start offset. Raises OffsetOutOfRange."""
         return self._data_dir.advance_log_start(topic, partition, offset)
 
+    def save_log_starts(self) -> None:
+        """What logs themselves have let go of, by ``advance_log_start``, is gone for good once this returns: for who
+        does so with many of them. Raises StorageFailure."""
+        self._data_dir.checkpoints.save()
+
     def damages(self) -> list[SegmentDamage]:
         """What was found damaged when the store was opened."""
         return self._data_dir.damages()

@@ -1,9 +1,15 @@
 """Records deleted over the wire. What is said of ``admin`` holds for Kafka too."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from failing_os import DEAD_DISK, FailingCalls
 from kafka_brokers import fresh_name
 from logstore.groups.offsets_log import OFFSETS_TOPIC
+from logstore.storage import files
+from logstore.storage.offset_checkpoints import read_offsets
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.delete_records import DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic
 from logstore.wire.messages.list_offsets import (
@@ -11,6 +17,7 @@ from logstore.wire.messages.list_offsets import (
     ListOffsetsRequest,
     ListOffsetsTopic,
 )
+from loop_broker import loop_broker
 from wire_admin import OwnBroker, WireAdmin, new_topic
 
 EARLIEST = -2
@@ -92,3 +99,43 @@ def test_records_stay_deleted_when_the_broker_starts_again(own: OwnBroker) -> No
     delete(own, "t", {0: 4})
     own.restart()
     assert start_offset(own, "t") == 4
+
+
+def files_that_are_synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    synced: list[str] = []
+    write_file = files.write_file
+
+    def noted(path: Path, *arguments: Any, **named: Any) -> None:
+        synced.append(path.name)
+        write_file(path, *arguments, **named)
+
+    monkeypatch.setattr(files, "write_file", noted)
+    return synced
+
+
+def test_where_many_logs_start_is_saved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loop_broker(tmp_path / "data") as broker:
+        broker.store.create_topic("t", 50)
+        for number in range(50):
+            broker.store.log("t", number).append([b"a"] * 3)
+        partitions = [DeleteRecordsPartition(partition_index=number, offset=2) for number in range(51)]
+        request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name="t", partitions=partitions)])
+        synced = files_that_are_synced(monkeypatch)
+        (found,) = broker.ask(request, 2).topics
+        assert [one.low_watermark for one in found.partitions] == [2] * 50 + [-1]
+        assert sorted(synced) == ["log-start-offset-checkpoint", "recovery-point-offset-checkpoint"]
+        assert set(read_offsets(tmp_path / "data" / "log-start-offset-checkpoint").values()) == {2}
+
+
+def test_a_start_that_could_not_be_saved_is_told_of_each_partition(tmp_path: Path) -> None:
+    with loop_broker(tmp_path / "data") as broker:
+        broker.store.create_topic("t", 2)
+        for number in range(2):
+            broker.store.log("t", number).append([b"a"] * 3)
+            broker.store.log("t", number).flush()
+        partitions = [DeleteRecordsPartition(partition_index=number, offset=2) for number in range(3)]
+        request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name="t", partitions=partitions)])
+        with FailingCalls(DEAD_DISK, 0):
+            (found,) = broker.ask(request, 2).topics
+        codes = [one.error_code for one in found.partitions]
+        assert codes == [ErrorCode.KAFKA_STORAGE_ERROR] * 2 + [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
