@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from logstore.broker.fetch_sessions import FetchKey
 from logstore.broker.fetching import Fetch
 
 
@@ -18,8 +20,8 @@ class DelayedFetch:
     ``waiting`` as long as it waits. What the loop calls is called through ``attempt``, which sees to what it raises."""
 
     __slots__ = (
-        *("_answer", "_attempt", "_cancels", "_is_enough", "_is_to_look", "_look", "_loop", "_thread_id", "_timer"),
-        *("_waiting",),
+        *("_answer", "_attempt", "_cancels", "_grown", "_is_enough", "_is_to_look", "_look", "_loop", "_thread_id"),
+        *("_timer", "_waiting"),
     )
 
     def __init__(
@@ -34,7 +36,8 @@ class DelayedFetch:
         self._loop, self._waiting = loop, waiting
         self._look, self._is_enough, self._answer, self._attempt = look, is_enough, answer, attempt
         self._thread_id = threading.get_ident()
-        self._cancels: list[Callable[[], None]] = []
+        self._cancels: dict[FetchKey, Callable[[], None]] = {}  # of the logs that are watched
+        self._grown: list[FetchKey] = []  # those of them that have called
         self._timer: asyncio.TimerHandle | None = None
         self._is_to_look = False
 
@@ -54,20 +57,20 @@ class DelayedFetch:
         self._waiting.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        self._forget_logs()
-
-    def _watch(self, seen: Fetch) -> None:
-        for fetched in seen.fetched:
-            if fetched.log is not None:
-                self._cancels.append(fetched.log.call_when_beyond(fetched.read.high_watermark, self._on_growth))
-
-    def _forget_logs(self) -> None:
-        for cancel in self._cancels:
-            cancel()
+        for stop in self._cancels.values():
+            stop()
         self._cancels.clear()
 
-    def _on_growth(self) -> None:
-        """In any thread."""
+    def _watch(self, seen: Fetch) -> None:
+        """Have all logs call that are not watched yet: of thousands, one append wakes one."""
+        for partition, read, log in seen.fetched:
+            key = partition.key
+            if log is not None and key not in self._cancels:
+                self._cancels[key] = log.call_when_beyond(read.high_watermark, partial(self._on_growth, key))
+
+    def _on_growth(self, key: FetchKey) -> None:
+        """In any thread, also while the log is about to be watched."""
+        self._grown.append(key)  # first: who looks says so first, and then sees this
         if self._is_to_look:
             return
         self._is_to_look = True
@@ -81,11 +84,12 @@ class DelayedFetch:
         self._is_to_look = False
         if self not in self._waiting:
             return
+        while self._grown:
+            self._cancels.pop(self._grown.pop(), None)
         seen = self._look()
         if self._is_enough(seen):
             self._finish(seen)
         else:
-            self._forget_logs()
             self._watch(seen)
 
     def _finish(self, seen: Fetch) -> None:

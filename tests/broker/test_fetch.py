@@ -158,6 +158,32 @@ def test_it_waits_for_as_many_bytes_as_are_asked_for(broker: LoopBroker, topic: 
     assert len(found.records) >= 500
 
 
+def test_an_append_that_is_too_little_has_only_its_own_log_watched_anew(
+    broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = [broker.store.log(topic, number) for number in range(3)]
+    watched: list[int] = []
+    for number, log in enumerate(logs):
+        watch = log.call_when_beyond
+
+        def noted(*arguments: Any, number: int = number, watch: Any = watch) -> Any:
+            watched.append(number)
+            return watch(*arguments)
+
+        monkeypatch.setattr(log, "call_when_beyond", noted)
+    with broker.client() as client:
+        client.send(Ask(broker, topic).request(0, 0, 0, max_wait_ms=LONG_MS, min_bytes=500), 12)
+        wait_until(lambda: watched == [0, 1, 2])
+        for count, number in enumerate((1, 1, 2), start=1):
+            logs[number].append([bytes(1)])
+            wait_until(lambda count=count: len(watched) == 3 + count)
+        assert watched == [0, 1, 2, 1, 1, 2]
+        logs[0].append([bytes(500)])
+        found = client.receive().responses[0].partitions
+    assert [len(values(partition)) for partition in found] == [1, 2, 1]
+    assert [len(log._waiters) for log in logs] == [0, 0, 0]
+
+
 def test_more_than_it_may_give_is_not_waited_for(broker: LoopBroker, topic: str) -> None:
     broker.store.log(topic).append([bytes(100)])
     request = Ask(broker, topic).request(0, max_wait_ms=LONG_MS, min_bytes=1 << 30)
@@ -334,7 +360,9 @@ def fail(*unused: object, **unused_too: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("wakes", [DelayedFetch.expire, DelayedFetch._on_growth], ids=["its time is over", "it grows"])
+@pytest.mark.parametrize(
+    "wakes", [DelayedFetch.expire, lambda delayed: delayed._on_growth(("t", 0))], ids=["its time is over", "it grows"]
+)
 def test_a_fetch_that_fails_after_it_has_waited_ends_its_connection(
     broker: LoopBroker, topic: str, monkeypatch: pytest.MonkeyPatch, wakes: Any
 ) -> None:
