@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from logstore.broker.metrics import BUCKETS_S, Histogram, Metrics
 from logstore.errors import LogstoreError
-from logstore.groups.lag import lags
+from logstore.groups.lag import committed_lags
 from logstore.store import TopicStore
 from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode
@@ -103,10 +103,10 @@ def _groups(store: TopicStore) -> Iterator[str]:
     behind: Samples = []
     try:
         groups = store.groups
-        for group in groups.groups():
-            members.append(({"group": group.group, "state": group.state}, len(group.members)))
+        for group in groups.summaries():
+            members.append(({"group": group.group, "state": group.state}, group.member_count))
             offsets = groups.committed(group.group)
-            for row in lags(group, offsets, lambda topic, number: store.opened_log(topic, number).view):
+            for row in committed_lags(offsets, lambda topic, number: store.opened_log(topic, number).view):
                 labels = {"group": group.group, "topic": row.topic, "partition": row.partition}
                 if row.committed is not None:
                     committed.append((labels, row.committed.offset))

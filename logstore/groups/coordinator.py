@@ -35,8 +35,11 @@ from logstore.groups.group_table import Entry, GroupTable
 from logstore.groups.offsets import check_group_id
 from logstore.groups.offsets_log import OffsetsLog
 from logstore.groups.requests import (
+    CLASSIC,
+    CONSUMER,
     NO_GENERATION,
     GroupDescription,
+    GroupSummary,
     JoinCallback,
     JoinRequest,
     LeavingMember,
@@ -148,6 +151,11 @@ class GroupCoordinator(ConsumerCoordinator):
         descriptions = [self.describe(group_id) for group_id, _ in self._table.all()]
         return [description for description in descriptions if description.state != GroupState.DEAD.value]
 
+    def summaries(self) -> list[GroupSummary]:
+        """All groups, by id: cheaper than ``groups``, which tells what each member has."""
+        found = [self._table.enter(group_id, _summary) for group_id, _ in self._table.all()]
+        return [summary for summary in found if summary is not None]
+
     def describe(self, group: str) -> GroupDescription:
         """A group that nobody knows is Dead, as in Kafka."""
 
@@ -217,6 +225,14 @@ class GroupCoordinator(ConsumerCoordinator):
 
     def _abandon_in_child(self) -> None:
         self._table.abandon_in_child(ForkedProcess(f"the groups of {self._data_dir.path}"))
+
+
+def _summary(entry: Entry | None) -> GroupSummary | None:
+    if entry is None:
+        return None
+    group = entry.group
+    kind = CONSUMER if isinstance(group, ConsumerGroup) else CLASSIC
+    return GroupSummary(group.group_id, group.state.value, group.protocol_type or "", kind, len(group.members))
 
 
 _OPEN: "weakref.WeakSet[GroupCoordinator]" = weakref.WeakSet()

@@ -114,6 +114,16 @@ class GroupDescription(NamedTuple):
     kind: str = CLASSIC
 
 
+class GroupSummary(NamedTuple):
+    """What is known of a group without a look at what its members have; the fields of ``GroupDescription``."""
+
+    group: str
+    state: str
+    protocol_type: str
+    kind: str
+    member_count: int
+
+
 JoinCallback = Callable[[JoinReply | LogstoreError], None]
 SyncCallback = Callable[[SyncReply | LogstoreError], None]
 

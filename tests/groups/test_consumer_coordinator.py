@@ -21,7 +21,14 @@ from logstore.errors import (
 from logstore.format.consumer_protocol import decode_assignment, decode_subscription
 from logstore.format.filename import TopicPartition
 from logstore.groups.offsets_log import OFFSETS_TOPIC
-from logstore.groups.requests import CONSUMER, ConsumerHeartbeat, ConsumerReply, LeavingMember, OffsetAndMetadata
+from logstore.groups.requests import (
+    CONSUMER,
+    ConsumerHeartbeat,
+    ConsumerReply,
+    GroupSummary,
+    LeavingMember,
+    OffsetAndMetadata,
+)
 
 P0 = TopicPartition("orders", 0)
 DAY_MS = 24 * 3_600_000
@@ -69,6 +76,7 @@ def test_a_member_joins_is_described_commits_and_leaves(clocked: ClockedStore) -
     assert decode_subscription(member.subscription).topics == ("orders",)
     assert decode_assignment(member.assignment).partitions == tuple(TopicPartition("orders", n) for n in range(3))
     assert groups.groups() == [described]
+    assert groups.summaries() == [GroupSummary("g", "Stable", "consumer", CONSUMER, 1)]
     assert groups.describe_consumer_group("g").members[0].member_id == "m"
     leave(clocked)
     assert groups.describe("g").state == "Empty"

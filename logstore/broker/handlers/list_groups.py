@@ -11,7 +11,7 @@ def handle(broker: Broker, request: ListGroupsRequest, context: RequestContext) 
     states = {state.lower() for state in request.states_filter}
     types = {name.lower() for name in request.types_filter}
     try:
-        groups = broker.groups.groups()
+        groups = broker.groups.summaries()
     except LogstoreError as error:
         return ListGroupsResponse(error_code=group_error_code(error))
     return ListGroupsResponse(
