@@ -4,9 +4,9 @@ A change of a broker's settings that its data directory owns is stored there, an
 set where the broker is started.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from logstore.broker.broker import Broker
 from logstore.broker.config_resources import ResourceType, scope_of, topic_of, unsupported
@@ -16,14 +16,6 @@ from logstore.config import BrokerConfig, StoreConfig, TopicConfig
 from logstore.errors import InvalidSetting
 from logstore.settings import Settings
 from logstore.wire.error_codes import ErrorCode
-
-
-class AlterableConfig(Protocol):
-    name: str
-    value: str | None
-
-
-_Config = TypeVar("_Config", bound=AlterableConfig)
 
 
 class Current(NamedTuple):
@@ -68,31 +60,29 @@ def _check_server_names(names: Iterable[str]) -> None:
     check_names(StoreConfig, names)
 
 
-def check_configs(configs: Sequence[AlterableConfig]) -> None:
-    """Raises Refused."""
-    if repeated(config.name for config in configs):
-        raise Refused(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
-
-
 class Resource(Protocol):
     resource_type: int
     resource_name: str
+    configs: Any  # a sequence of the API's own, with name and value
 
 
-_Resource = TypeVar("_Resource", bound=Resource)
+class Request(Protocol):
+    resources: Any  # a sequence of the API's own
+    validate_only: bool
 
 
 def alter_all(
-    resources: Sequence[_Resource], alter_one: Callable[[_Resource], None]
-) -> list[tuple[_Resource, Refusal]]:
-    """Each resource, and what became of it."""
-    duplicates = repeated((resource.resource_type, resource.resource_name) for resource in resources)
+    broker: Broker, request: Request, changes: Callable[[Current, Any], Mapping[str, str | None]]
+) -> list[tuple[Resource, Refusal]]:
+    """Each resource of a request, and what became of it; ``changes``: what its configs make of its settings."""
+    duplicates = repeated((resource.resource_type, resource.resource_name) for resource in request.resources)
 
-    def alter_unless_repeated(resource: _Resource) -> None:
-        if (resource.resource_type, resource.resource_name) in duplicates:
+    def alter_one(resource: Resource) -> None:
+        kind, name, configs = resource.resource_type, resource.resource_name, resource.configs
+        if (kind, name) in duplicates:
             raise Refused(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
-        alter_one(resource)
+        if repeated(config.name for config in configs):
+            raise Refused(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
+        alter(broker, kind, name, lambda current: changes(current, configs), request.validate_only)
 
-    return [
-        (resource, outcome("altering settings", partial(alter_unless_repeated, resource))) for resource in resources
-    ]
+    return [(resource, outcome("altering settings", partial(alter_one, resource))) for resource in request.resources]

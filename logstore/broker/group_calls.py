@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
+from uuid import UUID
 
 from logstore.broker.broker import Broker
 from logstore.errors import LogstoreError
+from logstore.format.group_records import Partitions
 from logstore.groups.coordinator import GroupCoordinator
 from logstore.wire.error_codes import ErrorCode, error_code
 
@@ -57,6 +59,14 @@ async def reply_of(
     ask(request, take)
     del request  # the coordinator keeps what it needs of it
     return await answer
+
+
+def numbers_by_topic(partitions: Partitions) -> dict[UUID, list[int]]:
+    """The numbers of a topic's partitions, in order."""
+    found: dict[UUID, list[int]] = {}
+    for topic_id, number in sorted(partitions):
+        found.setdefault(topic_id, []).append(number)
+    return found
 
 
 def client_host_of(host: str) -> str:

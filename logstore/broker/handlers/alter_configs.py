@@ -4,29 +4,20 @@
 from collections.abc import Mapping, Sequence
 
 from logstore.broker.broker import Broker
-from logstore.broker.config_changes import Current, alter, alter_all, check_configs
+from logstore.broker.config_changes import Current, alter_all
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refused
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.alter_configs import (
     AlterableConfig,
     AlterConfigsRequest,
-    AlterConfigsResource,
     AlterConfigsResourceResponse,
     AlterConfigsResponse,
 )
 
 
 async def handle(broker: Broker, request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
-    def alter_one(resource: AlterConfigsResource) -> None:
-        check_configs(resource.configs)
-        alter(
-            *(broker, resource.resource_type, resource.resource_name),
-            lambda current: _changes(current, resource.configs),
-            request.validate_only,
-        )
-
-    done = await broker.run(alter_all, request.resources, alter_one)
+    done = await broker.run(alter_all, broker, request, _changes)
     return AlterConfigsResponse(
         responses=[
             AlterConfigsResourceResponse(

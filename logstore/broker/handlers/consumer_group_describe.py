@@ -7,7 +7,7 @@ from uuid import UUID
 from logstore.broker.authorized_operations import GROUP_OPERATIONS, NOT_ASKED
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
-from logstore.broker.group_calls import group_error_code
+from logstore.broker.group_calls import group_error_code, numbers_by_topic
 from logstore.broker.refusal import told
 from logstore.errors import LogstoreError
 from logstore.format.group_records import Partitions
@@ -70,13 +70,10 @@ def _member(described: ConsumerMemberDescription, names: Mapping[UUID, str]) -> 
 
 def _assignment(partitions: Partitions, names: Mapping[UUID, str]) -> Assignment:
     """Partitions of topics that are no more are left out."""
-    by_topic: dict[UUID, list[int]] = {}
-    for topic_id, number in sorted(partitions):
-        if topic_id in names:
-            by_topic.setdefault(topic_id, []).append(number)
     return Assignment(
         topic_partitions=[
             TopicPartitions(topic_id=topic_id, topic_name=names[topic_id], partitions=numbers)
-            for topic_id, numbers in by_topic.items()
+            for topic_id, numbers in numbers_by_topic(partitions).items()
+            if topic_id in names
         ]
     )

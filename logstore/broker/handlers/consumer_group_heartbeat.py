@@ -2,11 +2,11 @@
 leaves, and is told what it is to hold."""
 
 from collections.abc import Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
-from logstore.broker.group_calls import client_host_of, group_error_code, ready_groups
+from logstore.broker.group_calls import client_host_of, group_error_code, numbers_by_topic, ready_groups
 from logstore.broker.refusal import told
 from logstore.errors import LogstoreError
 from logstore.format.group_records import Partitions
@@ -61,12 +61,10 @@ def _partitions(topics: Sequence[TopicPartitions]) -> Partitions:
 def _response(reply: ConsumerReply) -> ConsumerGroupHeartbeatResponse:
     assignment = None
     if reply.assigned is not None:
-        by_topic: dict[UUID, list[int]] = {}
-        for topic_id, number in sorted(reply.assigned):
-            by_topic.setdefault(topic_id, []).append(number)
         assignment = Assignment(
             topic_partitions=[
-                TopicPartitions(topic_id=topic_id, partitions=numbers) for topic_id, numbers in by_topic.items()
+                TopicPartitions(topic_id=topic_id, partitions=numbers)
+                for topic_id, numbers in numbers_by_topic(reply.assigned).items()
             ]
         )
     return ConsumerGroupHeartbeatResponse(

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from logstore.broker.broker import Broker
-from logstore.broker.config_changes import Current, alter, alter_all, check_configs
+from logstore.broker.config_changes import Current, alter_all
 from logstore.broker.context import RequestContext
 from logstore.broker.refusal import Refused
 from logstore.settings import as_text
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.incremental_alter_configs import (
     AlterableConfig,
-    AlterConfigsResource,
     AlterConfigsResourceResponse,
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
@@ -28,15 +27,7 @@ class Operation(IntEnum):
 async def handle(
     broker: Broker, request: IncrementalAlterConfigsRequest, context: RequestContext
 ) -> IncrementalAlterConfigsResponse:
-    def alter_one(resource: AlterConfigsResource) -> None:
-        check_configs(resource.configs)
-        alter(
-            *(broker, resource.resource_type, resource.resource_name),
-            lambda current: _changes(current, resource.configs),
-            request.validate_only,
-        )
-
-    done = await broker.run(alter_all, request.resources, alter_one)
+    done = await broker.run(alter_all, broker, request, _changes)
     return IncrementalAlterConfigsResponse(
         responses=[
             AlterConfigsResourceResponse(

@@ -3,8 +3,8 @@
 No transaction commits offsets here yet, so all that there are are stable.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from logstore.broker.broker import Broker
 from logstore.broker.context import RequestContext
@@ -29,6 +29,8 @@ from logstore.wire.messages.offset_fetch import (
 _FIRST_BATCHED_VERSION = 8
 _FIRST_VERSION_WITH_ERROR_CODE = 2
 
+_Topic = TypeVar("_Topic")
+
 _NOTHING = OffsetAndMetadata(-1)
 _AskedTopics = Sequence[OffsetFetchRequestTopic] | Sequence[OffsetFetchRequestTopics] | None
 
@@ -49,21 +51,7 @@ def handle(broker: Broker, request: OffsetFetchRequest, context: RequestContext)
         return _all_refused(request, fetched.code)
     return OffsetFetchResponse(
         error_code=fetched.code,
-        topics=[
-            OffsetFetchResponseTopic(
-                name=topic,
-                partitions=[
-                    OffsetFetchResponsePartition(
-                        partition_index=number,
-                        committed_offset=committed.offset,
-                        committed_leader_epoch=committed.leader_epoch,
-                        metadata=committed.metadata,
-                    )
-                    for number, committed in partitions
-                ],
-            )
-            for topic, partitions in fetched.topics.items()
-        ],
+        topics=_topics(fetched, OffsetFetchResponseTopic, OffsetFetchResponsePartition),
     )
 
 
@@ -72,22 +60,27 @@ def _group(broker: Broker, asked: OffsetFetchRequestGroup) -> OffsetFetchRespons
     return OffsetFetchResponseGroup(
         group_id=asked.group_id,
         error_code=fetched.code,
-        topics=[
-            OffsetFetchResponseTopics(
-                name=topic,
-                partitions=[
-                    OffsetFetchResponsePartitions(
-                        partition_index=number,
-                        committed_offset=committed.offset,
-                        committed_leader_epoch=committed.leader_epoch,
-                        metadata=committed.metadata,
-                    )
-                    for number, committed in partitions
-                ],
-            )
-            for topic, partitions in fetched.topics.items()
-        ],
+        topics=_topics(fetched, OffsetFetchResponseTopics, OffsetFetchResponsePartitions),
     )
+
+
+def _topics(fetched: _Fetched, topic_type: Callable[..., _Topic], partition_type: Callable[..., Any]) -> list[_Topic]:
+    """The types of older and of newer versions have the same fields."""
+    return [
+        topic_type(
+            name=topic,
+            partitions=[
+                partition_type(
+                    partition_index=number,
+                    committed_offset=committed.offset,
+                    committed_leader_epoch=committed.leader_epoch,
+                    metadata=committed.metadata,
+                )
+                for number, committed in partitions
+            ],
+        )
+        for topic, partitions in fetched.topics.items()
+    ]
 
 
 def _fetch(
