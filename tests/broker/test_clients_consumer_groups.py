@@ -1,7 +1,6 @@
 """Real members of groups whose partitions the broker hands out: librdkafka with group.protocol=consumer."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +9,11 @@ import pytest
 from kafka_clients.agent import wait_for_shares as wait_for_all_shares
 from kafka_clients.programs import PROGRAMS
 from logstore.groups.requests import ConsumerHeartbeat
+from waits import wait_until
 from wire_members import GroupBroker
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 
-PATIENCE_S = 20.0
 pytestmark = pytest.mark.parametrize(
     "group_settings",
     [{"group_consumer_heartbeat_interval_ms": 50, "group_consumer_session_timeout_ms": 1_000}],
@@ -79,13 +78,6 @@ def readers(group_broker: GroupBroker) -> Iterator[Callable[..., Reader]]:
     yield start
     for reader in made:
         reader.stop()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
 
 
 def wait_for_shares(*readers: Reader, partitions: int = 3) -> None:

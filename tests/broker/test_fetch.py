@@ -15,7 +15,8 @@ from logstore.format.batch import RecordBatch, batches, encode_batch
 from logstore.storage import files
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
-from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame
+from waits import wait_until
 
 VERSIONS = range(4, 18)
 LONG_MS = 30_000

@@ -27,9 +27,9 @@ from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopi
 from logstore.wire.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame
 from request_driver import Failures
-from waits import hold
+from waits import hold, wait_until
 
 ASK = frame_of(ApiVersionsRequest(client_software_name="c", client_software_version="1"), 3)
 HOUR_MS = 3_600_000

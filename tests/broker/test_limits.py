@@ -15,7 +15,8 @@ from logstore.wire.messages.api_versions import ApiVersionsRequest
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame
+from waits import wait_until
 
 ASK = frame_of(ApiVersionsRequest(client_software_name="c", client_software_version="1"), 3)
 

@@ -17,8 +17,8 @@ from logstore.storage import files
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame, wait_until
-from waits import hold
+from loop_broker import LoopBroker, frame_of, is_closed, loop_broker, read_frame
+from waits import hold, wait_until
 
 NOW_MS = 1_700_000_000_000
 VERSIONS = range(3, 12)

@@ -16,8 +16,8 @@ from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsReq
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logstore.wire.messages.metadata import MetadataRequest
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from loop_broker import LoopBroker, is_closed, wait_until
-from waits import hold
+from loop_broker import LoopBroker, is_closed
+from waits import hold, wait_until
 
 
 def start(path: Path, **settings: object) -> tuple[RunningBroker, LoopBroker]:

@@ -12,6 +12,7 @@ from cli import run
 from logstore.client.partitioner import partition_for_key
 from logstore.errors import InvalidRecord
 from logstore.testing import Broker
+from waits import wait_until
 
 pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
 
@@ -127,8 +128,7 @@ def test_groups_are_shown_and_moved(broker: Broker, on: tuple[str, str], name: s
 def test_a_group_with_members_shows_them(broker: Broker, on: tuple[str, str], name: str):
     broker.create_topic(name)
     with logstore.connect(broker.bootstrap) as cluster, cluster.consumer(name, group=name) as consumer:
-        while not consumer.assignment():
-            consumer.poll(0.1)
+        wait_until(lambda: consumer.poll(0.1) or consumer.assignment())
         members = json.loads(run("group", "describe", name, "--json", *on).output)["members"]
         assert [member["partitions"] for member in members] == [[{"topic": name, "partition": 0}]]
         moved = run("group", "reset-offsets", name, "--topic", name, "--to-latest", "--execute", *on, status=2)

@@ -28,9 +28,10 @@ from logstore.wire.messages.offset_commit import (
     OffsetCommitRequestTopic,
 )
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from loop_broker import LoopBroker, frame_of, loop_broker, read_frame, wait_until
+from loop_broker import LoopBroker, frame_of, loop_broker, read_frame
 from request_driver import Failures
 from served import Served
+from waits import wait_until
 from wire_client import WireClient
 
 SETTINGS: dict[str, object] = {"offsets_topic_num_partitions": 1}

@@ -29,6 +29,7 @@ from logstore.errors import (
     SerializationFailed,
     UnknownTopic,
 )
+from waits import wait_until
 
 SOON_S = 20.0
 DIES = """
@@ -177,8 +178,7 @@ def test_a_topic_that_is_deleted_takes_its_partitions_from_the_member_and_others
             consumer.commit({("gone", 0): 3})
         consumer.poll(0.01)
         assert {topic for topic, _ in consumer.assignment()} <= {"orders"}
-        while not consumer.assignment():
-            consumer.poll(0.01)
+        wait_until(lambda: consumer.poll(0.01) or consumer.assignment())
         consumer.commit({("orders", 0): 3})
         assert {topic for topic, _ in store.groups.committed("billing")} == {"orders"}
 

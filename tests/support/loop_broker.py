@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -85,10 +84,3 @@ def read_exactly(peer: socket.socket, size: int) -> bytes:
 def read_frame(peer: socket.socket) -> bytes:
     """A response, without its size."""
     return read_exactly(peer, struct.unpack(">i", read_exactly(peer, 4))[0])
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come to be"
-        time.sleep(0.002)
