@@ -4,9 +4,10 @@ coordinator between its base, which knows offsets, and the classic protocol.
 Owns the picture of all topics that such groups are shared out by: a heartbeat after a topic has changed sees it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
-from logstore.errors import UnknownGroup
+from logstore.errors import LogstoreError, UnknownGroup
 from logstore.format.group_records import KnownTopic
 from logstore.groups.consumer.consumer_group import ConsumerGroup
 from logstore.groups.consumer.known_group import Topics
@@ -15,7 +16,13 @@ from logstore.groups.group import Group
 from logstore.groups.group_table import Entry
 from logstore.groups.offset_coordinator import OffsetCoordinator
 from logstore.groups.offsets_log import OffsetsLog
-from logstore.groups.requests import JOINING_EPOCH, ConsumerGroupDescription, ConsumerHeartbeat, ConsumerReply
+from logstore.groups.requests import (
+    JOINING_EPOCH,
+    ConsumerGroupDescription,
+    ConsumerHeartbeat,
+    ConsumerReply,
+    LeavingMember,
+)
 from logstore.storage.data_dir import DataDir
 
 
@@ -49,6 +56,23 @@ class ConsumerCoordinator(OffsetCoordinator):
         self._table.store_records(entry, group, records)
         self._deadlines.set(request.group, group.heard(reply.member_id, self._clock_ms()))
         return reply
+
+    def _remove(
+        self, entry: Entry, group: ConsumerGroup, members: Sequence[LeavingMember]
+    ) -> list[LogstoreError | None]:
+        """Have members go whom an administrator takes out, though their protocol has no such request."""
+        errors: list[LogstoreError | None] = []
+        gone: dict[str, None] = {}
+        for leaving in members:
+            try:
+                gone[group.removed(leaving)] = None
+                errors.append(None)
+            except LogstoreError as error:
+                errors.append(error)
+        if gone:
+            self._table.store_records(entry, group, group.without(gone, self._topics_now()))
+            self._deadlines.set(group.group_id, group.next_deadline_ms)
+        return errors
 
     def _tick_consumer_group(self, entry: Entry, group: ConsumerGroup) -> None:
         late = group.late(self._clock_ms())

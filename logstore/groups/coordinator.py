@@ -133,11 +133,14 @@ class GroupCoordinator(ConsumerCoordinator):
         self._table.enter(group, act)
 
     def leave(self, group: str, members: Sequence[LeavingMember]) -> list[LogstoreError | None]:
-        """For each, in order, None or why it could not leave: UnknownMember, FencedInstance."""
+        """For each, in order, None or why it could not leave: UnknownMember, FencedInstance. Raises
+        StorageFailure for members of a group of the newer protocol, who are taken out."""
 
         def act(entry: Entry | None) -> list[LogstoreError | None]:
-            if entry is None or not isinstance(entry.group, Group):
+            if entry is None:
                 return [UnknownMember(group, leaving.member_id) for leaving in members]
+            if isinstance(entry.group, ConsumerGroup):
+                return self._remove(entry, entry.group, members)
             errors, outcome = entry.group.leave(members, self._clock_ms())
             self._table.settle(entry, outcome)
             return errors

@@ -10,6 +10,7 @@ import logstore
 from group_members import ClockedStore, Member
 from kafka_oracle import KafkaOracle
 from logstore.errors import (
+    FencedInstance,
     GroupNotEmpty,
     InconsistentProtocol,
     StaleMemberEpoch,
@@ -122,7 +123,6 @@ def test_a_group_is_of_one_kind_while_it_has_members_and_of_either_when_it_has_n
         classic.heartbeat()
     with pytest.raises(UnknownMember):
         classic.sync()
-    assert type(groups.leave("g", [LeavingMember("m")])[0]) is UnknownMember
     clocked.reopen()
     assert clocked.groups.describe("g").kind == CONSUMER
     leave(clocked)
@@ -130,6 +130,23 @@ def test_a_group_is_of_one_kind_while_it_has_members_and_of_either_when_it_has_n
     clocked.reopen()
     assert clocked.groups.describe("g").kind == "classic" and clocked.groups.describe("g").state == "Stable"
     assert clocked.groups.committed("g") == {P0: OffsetAndMetadata(1)}
+
+
+def test_an_administrator_takes_members_out(clocked: ClockedStore) -> None:
+    groups = clocked.groups
+    for number in range(3):
+        instance_id = f"i{number}" if number else None
+        groups.consumer_heartbeat(
+            ConsumerHeartbeat("g", f"m{number}", 0, instance_id, None, 60_000, ("orders",), owned=frozenset())
+        )
+    leaving = [LeavingMember("m0"), LeavingMember("", "i1"), LeavingMember("m0", "i2"), LeavingMember("stranger")]
+    errors = groups.leave("g", leaving)
+    assert [type(error) for error in errors] == [type(None), type(None), FencedInstance, UnknownMember]
+    assert [member.member_id for member in groups.describe("g").members] == ["m2"]
+    with pytest.raises(UnknownMember):
+        groups.consumer_heartbeat(ConsumerHeartbeat("g", "m0", 1))
+    clocked.reopen()
+    assert [member.member_id for member in clocked.groups.describe("g").members] == ["m2"]
 
 
 def test_a_refused_member_leaves_nothing_behind(clocked: ClockedStore) -> None:

@@ -42,9 +42,11 @@ from logstore.groups.consumer.targets import Candidate, preferred_assignor, targ
 from logstore.groups.requests import (
     JOINING_EPOCH,
     LEAVING_EPOCH,
+    NO_MEMBER_ID,
     STATIC_LEAVING_EPOCH,
     ConsumerHeartbeat,
     ConsumerReply,
+    LeavingMember,
 )
 
 
@@ -192,6 +194,18 @@ class ConsumerGroup(KnownGroup):
             return self.without([member_id], topics)
         away = member.current._replace(epoch=STATIC_LEAVING_EPOCH, revoking=NOTHING)
         return [(self._key(RecordKind.CURRENT, member_id), away)]
+
+    def removed(self, leaving: LeavingMember) -> str:
+        """The id of the member whom an administrator takes out. Raises UnknownMember, FencedInstance."""
+        member_id, instance_id = leaving.member_id, leaving.instance_id
+        if instance_id is not None:
+            if member_id == NO_MEMBER_ID:
+                member_id = self._instances.get(instance_id, NO_MEMBER_ID)
+            else:
+                self._check_instance(instance_id, member_id)
+        if member_id not in self.members:
+            raise UnknownMember(self.group_id, member_id or instance_id or NO_MEMBER_ID)
+        return member_id
 
     def _check_instance(self, instance_id: str, member_id: str) -> None:
         owner = self._instances.get(instance_id)
