@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 
 from logstore.errors import StorageFailure
+from logstore.storage import files
 from logstore.storage.segment import Segment
 
 logger = logging.getLogger("logstore.storage")
@@ -65,6 +66,7 @@ class Checked:
 
     def _sync(self) -> None:
         try:
+            files.sync_dir(self._unsynced[0].directory)  # a process that is gone may have begun them
             for segment in self._unsynced:
                 segment.sync()
         except StorageFailure as error:

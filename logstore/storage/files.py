@@ -286,8 +286,9 @@ def remove_dir(path: Path) -> None:
 
 def sync_dir(path: Path) -> None:
     """Wait until the names that were made, renamed and removed in a directory are on the disk."""
-    with _named(path, "sync"):
+    with _named(path, "open"):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _named(path, "sync"):
         try:
             os.fsync(fd)
         finally:

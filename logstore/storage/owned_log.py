@@ -94,6 +94,7 @@ class OwnedLog(ReadableLog):
         self.recovery_point = found.recovery_point
         self.last_flush_ms = now_ms()
         self._lock = RLock()
+        self._dropping = Lock()  # for who lets the oldest segments go, one by one; taken before the other
         self._group_commit = GroupCommit(self._sync, self.recovery_point)
         self._waiters = Waiters()
         self._offline: LogstoreError | None = None

@@ -2,7 +2,7 @@
 
 Retention lets the oldest segments go, compaction puts one in the place of several, truncation cuts the end off. Each
 happens under the lock that appends take, in an order that a crash in the middle cannot turn into a hole or bring back
-what was gone.
+what was gone; only retention, which may let hundreds of segments go, waits for the disk without that lock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,6 +33,18 @@ class PartitionLog(LogWriter):
 
         ``committed_offsets``: what the groups named in ``consumed.groups`` have committed, by group.
         """
+        self._check_writable()
+        with self._dropping:
+            expired = self._expired(now_ms, committed_offsets or {})
+            if expired:
+                self._segments.sync_names()  # or what follows them could be gone too after a crash
+            for count, expiry in enumerate(expired):
+                if not self._drop_oldest(expiry.segment.base_offset):
+                    return expired[:count]
+            return expired
+
+    def _expired(self, now_ms: int | None, committed: Mapping[str, int]) -> list[retention.Expiry]:
+        """None of them is the active segment by now."""
         with self._lock:
             self._check_writable()
             expired = retention.expired(
@@ -41,21 +53,27 @@ class PartitionLog(LogWriter):
                 self.now_ms() if now_ms is None else now_ms,
                 log_start_offset=self._log_start_offset,
                 high_watermark=self._log_end_offset,
-                committed=committed_offsets or {},
+                committed=committed,
             )
             if expired and expired[-1].segment.is_active:
                 self.roll()
-            self._drop_oldest(len(expired))
             return expired
 
-    def _drop_oldest(self, count: int) -> None:
-        if not count:
-            return
-        first_offset = self._segments.all[count].base_offset
-        self._log_start_offset = max(self._log_start_offset, first_offset)
-        self._segments.drop_oldest(count, self.now_ms())
-        self.leader_epochs.truncate_from_start(self._log_start_offset)
-        self._state_files.drop_snapshots(lambda offset: offset < first_offset)
+    def _drop_oldest(self, base_offset: int) -> bool:
+        """Let go of the oldest segment; False where it is not this one, or there is no other, any more. Who appends
+        does not wait until it is gone for good."""
+        with self._lock:
+            self._check_writable()
+            segments = self._segments.all
+            if segments[0].base_offset != base_offset or len(segments) == 1:
+                return False
+            first_offset = segments[1].base_offset
+            self._log_start_offset = max(self._log_start_offset, first_offset)
+            self._segments.drop_oldest(self.now_ms())
+            self.leader_epochs.truncate_from_start(self._log_start_offset)
+            self._state_files.drop_snapshots(lambda offset: offset < first_offset)
+        self._segments.sync_dir()
+        return True
 
     def replace_segments(self, old: Sequence[Segment], cleaned: Segment, later: Segment) -> bool:
         """Put a finished segment in the place of those that compaction made it from. False, with nothing changed, where
@@ -113,14 +131,15 @@ class PartitionLog(LogWriter):
         next retention. Returns the log start offset, which never moves back. Raises OffsetOutOfRange and
         StorageFailure."""
         offset = as_integer("offset", offset)
-        self.flush()  # mostly all of it, while appends go on
-        with self._lock:
-            self._check_writable()
+        while True:
             self.flush()  # the log must not come back shorter than this
-            if offset > self._log_end_offset or offset < 0:
-                raise OffsetOutOfRange(self.name, offset, self._log_start_offset, self._log_end_offset)
-            self._log_start_offset = max(self._log_start_offset, offset)
-            return self._log_start_offset
+            with self._lock:
+                self._check_writable()
+                if offset > self._log_end_offset or offset < 0:
+                    raise OffsetOutOfRange(self.name, offset, self._log_start_offset, self._log_end_offset)
+                if offset <= self.synced_offset:  # else it was appended, or cut and appended anew, since
+                    self._log_start_offset = max(self._log_start_offset, offset)
+                    return self._log_start_offset
 
     def truncate_to(self, offset: int) -> None:
         """Cut the log so that it ends at ``offset``, or before the batch that holds it; where compaction has removed

@@ -28,6 +28,7 @@ class SegmentList:
         self.all = tuple(segments)
         self.active = self.all[-1]
         self._retired: list[tuple[int, Segment]] = []
+        self._named: Segment | None = None  # it, and those before it, have their names on the disk
         self._unmade_offset = -1  # of a segment whose creation has begun, and may have left files behind
 
     def _set(self, segments: Sequence[Segment]) -> None:
@@ -55,9 +56,9 @@ class SegmentList:
         return segment
 
     def add(self, segment: Segment) -> None:
-        """Seal the active segment, and go on with this one."""
+        """Seal the active segment, and go on with this one, whose name ``sync_names`` brings to the disk: who appends
+        must not wait for that."""
         self.active.seal()
-        files.sync_dir(self._directory)
         self._set((*self.all, segment))
 
     def active_since_ms(self) -> int:
@@ -74,20 +75,30 @@ class SegmentList:
     def sync_from(self, offset: int) -> None:
         """Wait until all from ``offset`` on is on the disk; of sealed segments the indexes too."""
         segments = self.all
+        self.sync_names()
         first = max(0, bisect_left(segments, offset, key=base_offset_of) - 1)  # one that ends there was sealed since
         for segment in segments[first:-1]:
             segment.sync()
             segment.sync_indexes()
         segments[-1].sync()
 
+    def sync_names(self) -> None:
+        """Wait until all segments have their names on the disk."""
+        newest = self.active
+        if newest is not self._named:
+            files.sync_dir(self._directory)
+            self._named = newest
+
     # ------------------------------------------------------------------------------------------------------- leaving
 
-    def drop_oldest(self, count: int, now_ms: int) -> None:
-        """Where it fails, a segment that is not quite retired is still the oldest: the next try goes on with it."""
-        for segment in self.all[:count]:
-            self._retire(segment, now_ms)
-            self._set(self.all[1:])
-            files.sync_dir(self._directory)
+    def drop_oldest(self, now_ms: int) -> None:
+        """Another one may go only after ``sync_dir``, or a crash could leave a hole. Where it fails, a segment that is
+        not quite retired is still the oldest: the next try goes on with it."""
+        self._retire(self.all[0], now_ms)
+        self._set(self.all[1:])
+
+    def sync_dir(self) -> None:
+        files.sync_dir(self._directory)
 
     def drop_newest(self, count: int, now_ms: int) -> None:
         gone = self.all[len(self.all) - count :]

@@ -80,6 +80,25 @@ def partition_files(path: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------------------------------------------------------- progress
 
 
+def test_a_recovery_point_promises_nothing_of_segments_whose_names_are_not_on_the_disk(
+    tmp_path: Path, keeps_all: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was killed may have begun them, and synced nothing."""
+    copy = crash_copy(write_log(tmp_path / "t_0"), tmp_path / "copy")
+    steps: list[object] = []
+    sync_dir = files.sync_dir
+
+    def note(path: Path) -> None:
+        steps.append(path)
+        sync_dir(path)
+
+    monkeypatch.setattr(files, "sync_dir", note)
+    PartitionLog(copy, on_synced=steps.append)
+    points = [index for index, step in enumerate(steps) if isinstance(step, int)]
+    assert len(points) == SEGMENT_COUNT - 1
+    assert all(steps[index - 1] == copy for index in points)
+
+
 def test_progress_is_told_within_one_partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = crashed(tmp_path / "data")
     monkeypatch.setattr(segment_reader, "_TOLD_SIZE", 30_000)

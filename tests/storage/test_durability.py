@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from log_tools import contents, numbered, open_log, values
+from log_tools import contents, crash_copy, numbered, open_log, values
 from logstore.errors import DiskFull, PartitionOffline, StorageFailure
 from logstore.storage import files
 from logstore.storage.durability import Durability, GroupCommit
@@ -447,3 +448,126 @@ def test_the_new_segment_of_a_roll_is_on_the_disk_before_it_takes_a_record(
         steps.index(f"write {1:020}.log"),
     )
     assert create < sync < write
+
+
+# ------------------------------------------------------------------------------------------------- names on the disk
+
+
+class SlowNames:
+    """Every sync of a directory waits until it is to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_begun, self.is_to_go_on = threading.Event(), threading.Event()
+        self.count = 0
+        self._sync_dir = files.sync_dir
+        monkeypatch.setattr(files, "sync_dir", self._wait)
+
+    def _wait(self, path: Path) -> None:
+        self.count += 1
+        self.has_begun.set()
+        assert self.is_to_go_on.wait(30)
+        self._sync_dir(path)
+
+
+def test_a_roll_waits_for_no_directory_and_the_next_sync_does_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"a"], durability=Durability.FSYNC)
+    log.checkpoint()  # its leader's epoch is new
+    slow = SlowNames(monkeypatch)
+    for value in (b"b", b"c"):
+        log.roll()
+        log.append([value])
+    assert not slow.has_begun.is_set()
+    with ThreadPoolExecutor() as threads:
+        flushing = threads.submit(log.flush)
+        assert slow.has_begun.wait(30)
+        log.append([b"d"])
+        assert log.synced_offset == 1 and not flushing.done()
+        slow.is_to_go_on.set()
+        flushing.result(30)
+    assert log.synced_offset >= 3
+    log.flush()
+    assert slow.count == 1
+
+
+def test_a_segment_that_a_killed_process_began_has_its_name_on_the_disk_before_anything_in_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"a"])
+    log.roll()
+    log.append([b"b"])
+    again = open_log(crash_copy(log, tmp_path / "copy"))
+    slow = SlowNames(monkeypatch)
+    slow.is_to_go_on.set()
+    again.flush()
+    assert slow.count == 1
+
+
+def test_while_old_segments_go_for_good_one_after_the_other_nobody_else_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0", retention_bytes=0)
+    for value in numbered(0, 4):
+        log.append([value], durability=Durability.FSYNC)
+        log.roll()
+    log.flush()
+    slow = SlowNames(monkeypatch)
+    with ThreadPoolExecutor() as threads:
+        dropping = threads.submit(log.delete_expired)
+        try:
+            assert slow.has_begun.wait(30)
+            assert threads.submit(log.append, [b"new"]).result(10).base_offset == 4
+            assert threads.submit(lambda: log.last_stable_offset).result(10) == 5
+        finally:
+            slow.is_to_go_on.set()
+        assert [expiry.segment.base_offset for expiry in dropping.result(30)] == [0, 1, 2, 3]
+    assert values(log) == [b"new"]
+
+
+def test_a_log_that_is_cut_while_its_old_segments_go_keeps_those_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0", retention_bytes=0)
+    for value in numbered(0, 4):
+        log.append([value], durability=Durability.FSYNC)
+        log.roll()
+    sync_dir, cuts = files.sync_dir, iter([False, True])
+
+    def cut(path: Path) -> None:
+        sync_dir(path)
+        if next(cuts, False):  # the first segment has just gone
+            log.truncate_to(1)
+
+    monkeypatch.setattr(files, "sync_dir", cut)
+    gone = log.delete_expired()
+    assert [expiry.segment.base_offset for expiry in gone] == [0]
+    assert log.log_start_offset == log.log_end_offset == 1
+    assert log.append([b"new"]).base_offset == 1
+
+
+def test_the_log_start_moves_only_to_what_is_on_the_disk_and_appends_go_on_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"a", b"b"])
+    sync, is_syncing, is_to_go_on = files.File.sync, threading.Event(), threading.Event()
+
+    def slow(file: files.File) -> None:
+        is_syncing.set()
+        assert is_to_go_on.wait(30)
+        sync(file)
+
+    monkeypatch.setattr(files.File, "sync", slow)
+    with ThreadPoolExecutor() as threads:
+        moving = threads.submit(log.advance_log_start, 3)
+        try:
+            assert is_syncing.wait(30)
+            assert threads.submit(log.append, [b"c"]).result(10).base_offset == 2
+            assert log.log_start_offset == 0
+        finally:
+            is_to_go_on.set()
+        assert moving.result(30) == 3
+    assert log.synced_offset == 3

@@ -48,7 +48,7 @@ def test_an_error_names_the_path_and_the_operation(tmp_path: Path) -> None:
         (lambda: files.open_file(missing), "open"),
         (lambda: files.list_dir(missing), "list"),
         (lambda: files.dir_names(missing), "list"),
-        (lambda: files.sync_dir(missing), "sync"),
+        (lambda: files.sync_dir(missing), "open"),
         (lambda: files.rename(missing, tmp_path / "x"), "rename to x"),
         (lambda: files.make_dir(missing / "deeper"), "create"),
         (lambda: files.read_file(tmp_path), "open"),

@@ -167,6 +167,11 @@ def four_segments(driver: Driver) -> None:
         driver.append(1, size=60)
 
 
+def one_segment(driver: Driver) -> None:
+    driver.create(retention_ms=1000)
+    driver.append(3, size=60)
+
+
 def keyed_segments(driver: Driver) -> None:
     """The first two become one when they are compacted again."""
     driver.create(segment_bytes=450, cleanup_policy="compact", index_interval_bytes=100)
@@ -228,6 +233,10 @@ def retain(driver: Driver) -> None:
     driver.retain(5000)
 
 
+def retain_nothing(driver: Driver) -> None:
+    driver.retain(5000)
+
+
 def advance(driver: Driver) -> None:
     driver.advance(3)
     driver.retain(0)
@@ -260,6 +269,7 @@ STEPS: dict[str, tuple[Workload, Workload]] = {
             four_segments,
             (roll, truncate_within, truncate_segments, retain, advance, checkpoint, close, close_untouched),
         ),
+        (one_segment, (retain_nothing,)),
         (keyed_segments, (compact,)),
     )
     for step in steps
