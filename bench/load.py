@@ -19,12 +19,18 @@ from logstore.format.batch import batches, encode_batch
 from logstore.wire.header import RequestHeader
 from logstore.wire.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from logstore.wire.messages.fetch import FetchPartition, FetchRequest, FetchTopic
-from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
+from logstore.wire.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
 from logstore.wire.schema import Message
 
 _SIZE = Struct(">i")
-_PRODUCE, _FETCH, _METADATA, _CREATE_TOPICS = (0, 7), (1, 11), (3, 7), (19, 4)  # (API key, version): none is flexible
+# (API key, version): none is flexible
+_PRODUCE, _FETCH, _LIST_OFFSETS, _CREATE_TOPICS = (0, 7), (1, 11), (2, 5), (19, 4)
 _VALUE = b"m" * 100
 _READ_SIZE = 1 << 20
 _TOPIC_EXISTS = 36
@@ -101,15 +107,18 @@ def create_topic(address: str, topic: str, partition_count: int) -> None:
         (created,) = CreateTopicsResponse.decode(ask(connection, request), _CREATE_TOPICS[1]).topics
         if created.error_code not in (0, _TOPIC_EXISTS):
             raise SystemExit(f"create {topic}: error {created.error_code} {created.error_message}")
-        describe = frame(_METADATA, MetadataRequest(topics=(MetadataRequestTopic(name=topic),)))
+        # A leader that Kafka's metadata tells of may not know of it yet: who has an end takes records.
+        latest = [ListOffsetsPartition(number, timestamp=-1) for number in range(partition_count)]
+        topics = (ListOffsetsTopic(topic, latest),)
+        request = frame(_LIST_OFFSETS, ListOffsetsRequest(replica_id=-1, topics=topics))
         deadline = perf_counter() + 60
         while True:
-            (described,) = MetadataResponse.decode(ask(connection, describe), _METADATA[1]).topics
-            leaders = [one.leader_id for one in described.partitions if not one.error_code]
-            if len(leaders) == partition_count and -1 not in leaders:
+            (listed,) = ListOffsetsResponse.decode(ask(connection, request), _LIST_OFFSETS[1]).topics
+            errors = {one.error_code for one in listed.partitions} - {0}
+            if not errors:
                 return
             if perf_counter() > deadline:
-                raise SystemExit(f"{topic} has {len(leaders)} of {partition_count} leaders")
+                raise SystemExit(f"{topic} does not take records: errors {sorted(errors)}")
             sleep(0.05)
 
 
