@@ -56,3 +56,11 @@ def test_a_group_or_a_topic_that_nobody_knows_has_committed_nothing_which_is_no_
             ("nor of this", 9): -1,
         }
         assert fetch(client, "", {"orders": [0]}) == {("orders", 0): -1}
+
+
+def test_a_topic_without_partitions_is_answered_without_any_as_in_kafka(group_broker: GroupBroker) -> None:
+    asked = OffsetFetchRequestGroup("g", topics=[OffsetFetchRequestTopics("orders", partition_indexes=[])])
+    with WireClient(group_broker.address) as client:
+        [group] = client.ask(OffsetFetchRequest(groups=[asked]), 9).groups
+        older = client.ask(OffsetFetchRequest("g", [OffsetFetchRequestTopic("orders", [])]), 7)
+    assert [(topic.name, topic.partitions) for topic in (*group.topics, *older.topics)] == [("orders", ())] * 2

@@ -97,13 +97,17 @@ def _fetch(
         committed = {}
     except LogstoreError as error:
         return _Fetched(group_error_code(error), {})
-    return _Fetched(ErrorCode.NONE, _by_topic(committed if wanted is None else wanted, committed))
+    names = () if asked is None else [topic.name for topic in asked]
+    return _Fetched(ErrorCode.NONE, _by_topic(names, committed if wanted is None else wanted, committed))
 
 
 def _by_topic(
-    partitions: Iterable[TopicPartition], committed: Mapping[TopicPartition, OffsetAndMetadata]
+    names: Iterable[str],
+    partitions: Iterable[TopicPartition],
+    committed: Mapping[TopicPartition, OffsetAndMetadata],
 ) -> Mapping[str, Sequence[tuple[int, OffsetAndMetadata]]]:
-    topics: dict[str, list[tuple[int, OffsetAndMetadata]]] = {}
+    """``names``: of topics that are answered with or without partitions."""
+    topics: dict[str, list[tuple[int, OffsetAndMetadata]]] = {name: [] for name in names}
     for partition in partitions:
         topics.setdefault(partition.topic, []).append((partition.partition, committed.get(partition, _NOTHING)))
     return topics
