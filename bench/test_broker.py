@@ -15,7 +15,7 @@ import pytest
 from bench import brokers
 from bench.brokers import Broker
 from bench.conftest import Contest, data_root
-from bench.load import ask, connect, frame
+from bench.load import ask, batch, connect, frame
 from logstore.wire.messages.api_versions import ApiVersionsRequest
 
 _API_VERSIONS = (18, 2)
@@ -124,7 +124,7 @@ def test_b4_fetch(running: dict[str, Broker], contest: Contest, place: Path, max
     for broker in running.values():
         settings = {"connections": 1, "records": records, "count": _BATCHES, "acks": 1, "partitions": 1}
         broker.load("produce", topic=topic, **settings)
-    (place / "bytes").write_bytes(bytes(64 << 20))
+    (place / "bytes").write_bytes(batch(records) * _BATCHES)  # as many as the log has: memory is slower than caches
     size = str(max_bytes)
     bare = subprocess.Popen(
         [sys.executable, "-m", "bench.bare_sendfile", place / "bytes", size], stdout=subprocess.PIPE, text=True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from logstore.errors import CorruptBatch, DamagedLog, InvalidArgument, OffsetGap, OffsetOutOfRange
-from logstore.format.batch import BatchHeader, RecordBatch
+from logstore.format.batch import NO_TIMESTAMP, BatchHeader, RecordBatch
 from logstore.format.record import Record
 from logstore.settings import LONG_MAX
 from logstore.storage.arguments import as_integer
@@ -230,6 +230,24 @@ class LogView(NamedTuple):
                 if found is not None and found[1] < self.log_end_offset:
                     return TimestampAndOffset(*found)
         return None
+
+    def largest_timestamp(self) -> int:
+        """That of the newest record, by time; -1 where there is none. Raises DamagedLog."""
+        index = max(0, bisect_right(self.segments, self.log_start_offset, key=base_offset_of) - 1)
+        first, *others = self.segments[index:]
+        largest = max((segment.largest_timestamp for segment in others), default=NO_TIMESTAMP)
+        if first.largest_timestamp <= largest or self.log_start_offset <= first.base_offset:
+            return max(largest, first.largest_timestamp)
+        # The newest of the first segment may be one that was deleted.
+        for segment, (_, header) in self.headers(self.log_start_offset):
+            if segment is not first:
+                break
+            if header.base_offset < self.log_start_offset:
+                records = self.records(self.log_start_offset, max_offset=header.next_offset)
+                largest = max([largest, *(record.timestamp_ms for record in records)])
+            else:
+                largest = max(largest, header.max_timestamp)
+        return largest
 
     def segment_infos(self) -> list[SegmentInfo]:
         """What retention decides by, one for each segment."""

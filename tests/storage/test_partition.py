@@ -274,6 +274,25 @@ def test_markers_of_transactions_are_stored_and_not_shown(tmp_path: Path) -> Non
     assert log.log_end_offset == 2 and values(log) == [b"a"]
 
 
+@pytest.mark.parametrize(
+    ("log_start_offset", "largest"), [(0, 90), (1, 80), (2, 70), (3, 70), (4, 60), (6, 50), (7, 30), (8, -1)]
+)
+def test_the_largest_timestamp_is_that_of_a_record_that_is_there_still(
+    tmp_path: Path, log_start_offset: int, largest: int
+) -> None:
+    log = open_log(tmp_path / "t_0")
+    log.append([b"a"] * 3, timestamps_ms=[90, 80, 10])
+    log.append([b"a"], timestamps_ms=70)
+    log.append([b"a"] * 2, timestamps_ms=[60, 40])
+    log.roll()
+    log.append([b"a"] * 2, timestamps_ms=[50, 30])
+    log.advance_log_start(log_start_offset)
+    assert log.view.largest_timestamp() == largest
+    found = log.offset_for_time(largest) if largest >= 0 else None
+    assert (found.timestamp_ms if found else -1) == largest
+    log.close()
+
+
 # ----------------------------------------------------------------------------------------------------------- settings
 
 

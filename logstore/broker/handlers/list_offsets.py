@@ -93,14 +93,13 @@ def _refused(asked: ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartiti
 def _offset_of(log: PartitionLog, timestamp: int, reads_committed: bool) -> tuple[int, int]:
     """A record's timestamp, where one was looked for, and the offset; -1 each where there is none."""
     view = log.view
-    unstable_offset = log.producers.first_unstable_offset() if reads_committed else None
-    end_offset = view.log_end_offset if unstable_offset is None else min(unstable_offset, view.log_end_offset)
+    end_offset = min(log.last_stable_offset, view.log_end_offset) if reads_committed else view.log_end_offset
     if timestamp == LATEST:
         return _NONE, end_offset
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         return _NONE, view.log_start_offset
     if timestamp == MAX_TIMESTAMP:
-        timestamp = max(segment.largest_timestamp for segment in view.segments)
+        timestamp = view.largest_timestamp()
     found = view.offset_for_time(timestamp) if timestamp >= 0 else None
     return (_NONE, _NONE) if found is None or found.offset >= end_offset else (found.timestamp_ms, found.offset)
 
