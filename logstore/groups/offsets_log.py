@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, TopicAlreadyExists, UnknownTopic
+from logstore.errors import CorruptBatch, DamagedLog, OffsetGap, StorageFailure, TopicAlreadyExists, UnknownTopic
 from logstore.format.batch import RecordBatch, encode_batch
 from logstore.format.control_record import control_type
 from logstore.format.filename import TopicPartition
@@ -128,7 +128,8 @@ class OffsetsLog:
                 with contextlib.suppress(TopicAlreadyExists):
                     self._data_dir.create_topic(OFFSETS_TOPIC, partition_count, OFFSETS_TOPIC_SETTINGS)
             for number in range(self._data_dir.topic(OFFSETS_TOPIC).partitions):
-                self._data_dir.log(OFFSETS_TOPIC, number)  # or it would not be opened where nobody may wait
+                with contextlib.suppress(StorageFailure):  # which the groups of this partition are told
+                    self._data_dir.log(OFFSETS_TOPIC, number)  # or it would not be opened where nobody may wait
             self.is_made = True
 
     def load(self) -> dict[str, StoredGroup]:

@@ -7,7 +7,8 @@ could not be opened. Recovery points are recorded once a minute, after a sync
 of everything: what a crash can cost is bounded by that.
 
 A partition that cannot be opened does not keep the others from it: it is left out, and tried again by upkeep, and when
-``log`` is asked for it. That may take as long as a check of the whole log: only who deletes a topic, or closes, waits.
+``log`` is asked for it. That may take as long as a check of the whole log: who deletes a topic, or asks ``log`` for
+another one that was left out, waits; closing breaks it off.
 """
 
 import atexit
@@ -103,11 +104,17 @@ class DataDir:
         self._names = {topic.topic_id: name for name, topic in self._topics.items()}
         self._shutdown = LastShutdown(self.path)
         self.checkpoints = OffsetCheckpoints(self.path, self._logs, self._exists)
-        self._left_open = set() if self.was_clean else set(self._partitions())  # not those that are made from now on
+        self._unclosed = set() if self.was_clean else set(self._partitions())  # not those that are made from now on
         self._shutdown.begin()
         self._open_all(on_progress)
-        self._settle_damages()
-        if len(self._logs) == self._partition_count():
+        for key, log in self._logs.items():
+            self._settle_damage(key, log)
+        self._note_opened()
+
+    def _note_opened(self) -> None:
+        """Once all logs are open, with epochs of their own where those before may have lost records."""
+        logs = list(self._logs.values())
+        if len(logs) == self._partition_count() and all(log.has_begun_epoch for log in logs):
             self._shutdown.note_opened()
 
     @property
@@ -127,17 +134,14 @@ class DataDir:
                 *(self.path, len(self._logs), len(keys), done.checked_size, len(self.damages()), done.elapsed_s),
             )
 
-    def _settle_damages(self) -> None:
+    def _settle_damage(self, key: PartitionKey, log: PartitionLog) -> None:
         """What was found damaged must not be taken for a power cut's doing at the next opening, and what is appended
         behind it be cut: it lies below the recovery point from now on."""
-        damaged = [log for log in self._logs.values() if log.damages]
-        try:
-            for log in damaged:
-                log.checkpoint()
-            if damaged:
-                self.checkpoints.save()
-        except LogstoreError as error:
-            logger.warning("%s: the recovery points of damaged logs are not recorded yet: %s", self.path, error)
+        if log.damages:
+            try:
+                self.checkpoints.save_recovery_point(key, log.checkpoint())
+            except LogstoreError as error:
+                logger.warning("%s: that its damage is older is not recorded yet: %s", log.name, error)
 
     def _partitions(self) -> Iterator[PartitionKey]:
         return ((topic.name, number) for topic in self._topics.values() for number in range(topic.partitions))
@@ -171,7 +175,7 @@ class DataDir:
             is_clean=is_clean,
             is_start_known=is_clean and self.checkpoints.are_starts_known,
             was_compacted=key in self.checkpoints.cleaner_offsets,
-            has_lost_power=self._shutdown.has_lost_power if key in self._left_open else False,
+            has_lost_power=self._shutdown.has_lost_power if key in self._unclosed else False,
             on_checked=on_checked,
             on_synced=lambda offset: self.checkpoints.save_recovery_point(key, offset),
             now_ms=self.now_ms,
@@ -305,6 +309,7 @@ class DataDir:
             for partition in range(topic.partitions):
                 if log := self._logs.pop((name, partition), None):
                     log.abandon(UnknownTopic(name))
+                self._unclosed.discard((name, partition))
             delay_ms = topic.config.file_delete_delay_ms
             self._going += [(self.now_ms(), delay_ms, path) for path in self._registry.finish_delete(name)]
             self.checkpoints.forget(name)
@@ -334,6 +339,7 @@ class DataDir:
                 return log
         key = self._known(topic, partition)
         if (log := self._logs.get(key)) is None:
+            self._known(topic, partition)  # or it was deleted meanwhile
             reason = "that has failed, and is tried again once a minute"
             raise StorageFailure(str(self.path / filename.partition_dir(*key)), "open", errno.EIO, reason)
         return log
@@ -342,15 +348,23 @@ class DataDir:
         """The partitions that could not be opened."""
         return [key for key in self._partitions() if key not in self._logs]
 
-    def open_left_out(self, key: PartitionKey, on_checked: Callable[[int], None] = ignore) -> PartitionLog:
-        """Try again to open one, unless that has been done. Raises as ``log``, and what ``on_checked`` does."""
+    def open_left_out(self, key: PartitionKey) -> PartitionLog:
+        """Try again to open one, unless that has been done. What of it is to be checked is left where the directory is
+        to be closed: the next opening does it. Raises as ``log``."""
+
+        def check_goes_on(_: int) -> None:
+            if self.is_closing():
+                raise Closed(f"data directory {self.path}")
+
         with self._opening:
             self._known(*key)
             if key not in self._logs:
-                log = self._open_log(key, on_checked)
+                log = self._open_log(key, check_goes_on)
+                self._settle_damage(key, log)
                 with self._lock:
                     log.config = self._topics[key[0]].config  # which may have been changed meanwhile
                     self._logs[key] = log
+                self._note_opened()
             return self._logs[key]
 
     def _known(self, topic: str, partition: int) -> PartitionKey:

@@ -6,13 +6,13 @@ second.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from logstore.errors import CorruptCheckpoint, StorageFailure
+from logstore.errors import CorruptCheckpoint
 from logstore.format import checkpoint, filename
 from logstore.storage import files
-from logstore.storage.leader_epochs import LeaderEpochs
+from logstore.storage.leader_epochs import EpochEntry, LeaderEpochs
 from logstore.storage.replay import good_batches
 from logstore.storage.segment import Segment
 
@@ -32,10 +32,9 @@ def read_epochs(directory: Path) -> list[tuple[int, int]] | None:
         return None
 
 
-def write_epochs(directory: Path, leader_epochs: LeaderEpochs) -> None:
+def write_epochs(directory: Path, entries: Sequence[EpochEntry]) -> None:
     """Store them, on the disk when this returns. Raises StorageFailure."""
-    path = directory / filename.LEADER_EPOCH_CHECKPOINT
-    files.write_file(path, checkpoint.encode_epochs(leader_epochs.entries))
+    files.write_file(directory / filename.LEADER_EPOCH_CHECKPOINT, checkpoint.encode_epochs(entries))
 
 
 def restore_epochs(directory: Path, segments: Iterable[Segment], leader_epochs: LeaderEpochs) -> None:
@@ -43,16 +42,13 @@ def restore_epochs(directory: Path, segments: Iterable[Segment], leader_epochs: 
     for segment in segments:
         for batch in good_batches(segment, segment.base_offset):
             leader_epochs.assign(batch.header.partition_leader_epoch, batch.header.base_offset)
-    write_epochs(directory, leader_epochs)
+    write_epochs(directory, leader_epochs.entries)
 
 
 def begin_epoch(directory: Path, leader_epochs: LeaderEpochs, epoch: int, start_offset: int) -> None:
-    """A new leader begins, with what is appended from ``start_offset`` on. Raises StorageFailure; then nothing has
-    changed."""
-    before = leader_epochs.entries
-    leader_epochs.assign(epoch, start_offset)
-    try:
-        write_epochs(directory, leader_epochs)
-    except StorageFailure:
-        leader_epochs.entries = before
-        raise
+    """A new leader begins, with what is appended from ``start_offset`` on. Where it fails, or is interrupted, none has
+    begun as far as ``leader_epochs`` says. Raises StorageFailure."""
+    begun = LeaderEpochs(leader_epochs.entries)
+    begun.assign(epoch, start_offset)
+    write_epochs(directory, begun.entries)
+    leader_epochs.entries = begun.entries

@@ -41,6 +41,7 @@ class LastShutdown:
         if self._boot_id and self._written_in != self._boot_id:
             try:
                 files.write_file(self._path / filename.BOOT_ID, self._boot_id)
+                self._written_in = self._boot_id
             except DiskFull as error:  # it must not keep the directory from being opened
                 logger.warning("%s: in which boot it was opened is not recorded: %s", self._path, error)
 

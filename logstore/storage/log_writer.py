@@ -266,6 +266,7 @@ class LogWriter(OwnedLog):
             position = segment.size
         if self.leader_epochs.latest != self.leader_epoch:
             self._begin_leader_epoch()
+            self.leader_epochs.assign(self.leader_epoch, base_offset)
         place = PLACE.pack(base_offset, size - FRAME_SIZE, self.leader_epoch)
         try:
             segment.append((place, *pieces), size, base_offset, last_offset, max_timestamp, now_ms)

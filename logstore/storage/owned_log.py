@@ -188,13 +188,8 @@ class OwnedLog(ReadableLog):
     def _sync(self) -> int:
         self._check_writable()
         end_offset = self._log_end_offset
-        try:
-            with self._offline_on_failed_sync():
-                self._segments.sync_from(self._group_commit.synced_offset)
-        except StorageFailure:
-            if isinstance(self._offline, UnknownTopic):  # deleted meanwhile, and its files are gone
-                raise self._offline.with_traceback(None) from None
-            raise
+        with self._offline_on_failed_sync():
+            self._segments.sync_from(self._group_commit.synced_offset)
         self.last_flush_ms = self.now_ms()
         return end_offset
 
@@ -217,26 +212,38 @@ class OwnedLog(ReadableLog):
                 segment.store_indexes()
             self._save_state()
         self._group_commit.wait(end_offset)  # what came since, if anything did
-        for segment in growing:
-            with self._offline_on_failed_sync():
+        with self._offline_on_failed_sync():
+            for segment in growing:
                 segment.sync_indexes()
-        self._state_files.sync()
+            self._state_files.sync()
         with self._lock:
             self._check_writable()
             if self._cut_count == cut_count:
                 self.recovery_point = max(self.recovery_point, end_offset)
             return self.recovery_point
 
+    @property
+    def has_begun_epoch(self) -> bool:
+        """Whether the leader's epoch is stored, so that nobody else can be given it. The first, 0, is everybody's, and
+        never given to other records: nothing is lost with it."""
+        return not self.leader_epoch or self.leader_epochs.latest == self.leader_epoch
+
     def _begin_leader_epoch(self) -> None:
-        """Before the first record of it. Raises StorageFailure."""
-        if self.leader_epoch:
-            begin_epoch(self.directory, self.leader_epochs, self.leader_epoch, self._log_end_offset)
-        else:  # everybody's first, which is never given to other records: nothing is lost with it
-            self.leader_epochs.assign(self.leader_epoch, self._log_end_offset)
+        """Before its first record, or before the log is said to be whole. Raises StorageFailure."""
+        if not self.has_begun_epoch:
+            with self._offline_on_failed_sync():
+                begin_epoch(self.directory, self.leader_epochs, self.leader_epoch, self._log_end_offset)
 
     def _save_state(self) -> None:
+        """Raises StorageFailure where a sync has failed, or a new epoch cannot be stored."""
+        self._begin_leader_epoch()
+        with self._offline_on_failed_sync():
+            self._state_files.save_epochs(self.leader_epochs.entries)
+        self._save_snapshot()
+
+    def _save_snapshot(self) -> None:
         base_offsets = [segment.base_offset for segment in self._segments.all]
-        self._state_files.save(self._log_end_offset, self.producers, self.leader_epochs, base_offsets)
+        self._state_files.save_snapshot(self._log_end_offset, self.producers, base_offsets)
 
     @contextmanager
     def _offline_on_failed_sync(self) -> Iterator[None]:
@@ -244,6 +251,8 @@ class OwnedLog(ReadableLog):
         try:
             yield
         except StorageFailure as error:
+            if isinstance(self._offline, UnknownTopic):  # deleted meanwhile, and its files are gone
+                raise self._offline.with_traceback(None) from None
             if error.operation == "sync":
                 self._go_offline(error)
             raise
@@ -276,7 +285,7 @@ class OwnedLog(ReadableLog):
         segment = self._segments.next_segment(self._log_end_offset, self.config, self.now_ms())
         with self._offline_on_failure():
             self._segments.add(segment)
-        self._save_state()
+        self._save_snapshot()
 
     def roll_if_old(self, now_ms: int) -> None:
         """Roll a segment that is older than ``segment.ms``, or will be within its share of ``segment.jitter.ms``: a

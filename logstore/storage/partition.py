@@ -34,17 +34,19 @@ class PartitionLog(LogWriter):
         ``committed_offsets``: what the groups named in ``consumed.groups`` have committed, by group.
         """
         self._check_writable()
-        with self._dropping:
-            expired = self._expired(now_ms, committed_offsets or {})
+        with self._dropping, self._offline_on_failed_sync():
+            expired, segments = self._expired(now_ms, committed_offsets or {})
             if expired:
                 self._segments.sync_names()  # or what follows them could be gone too after a crash
-            for count, expiry in enumerate(expired):
-                if not self._drop_oldest(expiry.segment.base_offset):
+            for count, segment in enumerate(segments):
+                if not self._drop_oldest(segment):
                     return expired[:count]
             return expired
 
-    def _expired(self, now_ms: int | None, committed: Mapping[str, int]) -> list[retention.Expiry]:
-        """None of them is the active segment by now."""
+    def _expired(
+        self, now_ms: int | None, committed: Mapping[str, int]
+    ) -> tuple[list[retention.Expiry], Sequence[Segment]]:
+        """None of the segments is the active one by now."""
         with self._lock:
             self._check_writable()
             expired = retention.expired(
@@ -57,15 +59,15 @@ class PartitionLog(LogWriter):
             )
             if expired and expired[-1].segment.is_active:
                 self.roll()
-            return expired
+            return expired, self._segments.all[: len(expired)]
 
-    def _drop_oldest(self, base_offset: int) -> bool:
+    def _drop_oldest(self, segment: Segment) -> bool:
         """Let go of the oldest segment; False where it is not this one, or there is no other, any more. Who appends
         does not wait until it is gone for good."""
         with self._lock:
             self._check_writable()
             segments = self._segments.all
-            if segments[0].base_offset != base_offset or len(segments) == 1:
+            if segments[0] is not segment or len(segments) == 1:
                 return False
             first_offset = segments[1].base_offset
             self._log_start_offset = max(self._log_start_offset, first_offset)

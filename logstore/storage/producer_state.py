@@ -9,8 +9,8 @@ Promises after a crash: nothing by itself. It is loaded from the newest snapshot
 batches in flight before a restart the last one is recognised again. A truncated log is replayed in the same way.
 
 What is remembered is bounded, other than in Kafka, which keeps every producer id for a day: of more than PRODUCERS_MAX
-those whose last batches are the oldest are forgotten. All that such a producer loses is that a batch that it sends
-again, behind those of thousands of others, is not recognised.
+those whose last batches are the oldest are forgotten, a tenth at once. What such a producer sends next, behind the
+batches of thousands of others, is taken as a new one's: a batch sent again is not recognised, nor is an old epoch.
 
 Pure: no files, no clock. The partition's writer calls it; nothing here is safe to call from two threads.
 """

@@ -18,7 +18,8 @@
 6. Drop empty segments behind the end. Without any segment, or behind damage at the end, start an empty one.
 7. Bring the producer state up: the newest good snapshot, then the batches behind it; likewise the leader epochs.
 8. Where records may be gone that somebody has read, a new leader epoch begins at the end, by which readers find that
-   out: something was cut off, or power was lost, or nobody can tell. It is stored before anything is served.
+   out: something was cut off, or power was lost, or nobody can tell. It is stored before anything is served; on a full
+   disk, before anything is written, or the log is said to be whole.
 
 Doing it twice changes nothing the second time, but for another epoch, and it may be interrupted anywhere and started
 again.
@@ -146,7 +147,7 @@ def recover(
     drop_snapshots(directory, snapshot_offsets, log_end_offset, bool(has_lost_power))
     newest_epoch = leader_epochs.latest or 0
     leader_epochs.truncate_from_end(log_end_offset + 1)  # who has written nothing yet leads still
-    if epochs is None and snapshot_offsets:  # else the replay begins at the beginning anyway
+    if not epochs and snapshot_offsets:  # else the replay begins at the beginning anyway
         restore_epochs(directory, segments, leader_epochs)
     replay(directory, segments, snapshot_offsets, producers, leader_epochs)
     leader_epoch = max(newest_epoch, leader_epochs.latest or 0) + may_be_shorter

@@ -1,8 +1,9 @@
 """The small files beside a log's segments that save work when it is opened: producer snapshots, leader epochs.
 
-Snapshots made at rolls are synced with the next checkpoint. All they say can be had from the log again. So a disk that
-is full, or a crash that tears one, costs time at the next opening and nothing else; a failure to write one is logged,
-and is no failure of what called for it.
+Snapshots made at rolls are synced with the next checkpoint. All they say can be had from the log again, and all that
+the epochs' file says but for an epoch without records, which is stored before it is told of. So a disk that is full, or
+a crash that tears one, costs time at the next opening and nothing else; a failure to write one is logged, and is no
+failure of what called for it. A sync that fails is one: it may be the directory's, with the names of segments.
 """
 
 import logging
@@ -10,9 +11,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from logstore.errors import StorageFailure
-from logstore.format import checkpoint, filename, producer_snapshot
+from logstore.format import filename, producer_snapshot
 from logstore.storage import files
-from logstore.storage.leader_epochs import EpochEntry, LeaderEpochs
+from logstore.storage.epoch_checkpoint import write_epochs
+from logstore.storage.leader_epochs import EpochEntry
 from logstore.storage.producer_state import ProducerState
 
 logger = logging.getLogger("logstore.storage")
@@ -30,17 +32,22 @@ class StateFiles:
         self._saved_epochs = saved_epochs
         self._unsynced_offsets: set[int] = set()
 
-    def save(
-        self, offset: int, producers: ProducerState, leader_epochs: LeaderEpochs, base_offsets: Collection[int]
-    ) -> None:
-        """Store what is known up to the log's end, ``offset``. The snapshots at segments' ``base_offsets`` stay, and
-        the last two."""
+    def save_epochs(self, entries: tuple[EpochEntry, ...]) -> None:
+        """Raises StorageFailure where a sync has failed."""
+        if self._saved_epochs == entries:
+            return
         try:
-            entries = leader_epochs.entries
-            if self._saved_epochs != entries:
-                path = self._directory / filename.LEADER_EPOCH_CHECKPOINT
-                files.write_file(path, checkpoint.encode_epochs(entries))
-                self._saved_epochs = entries
+            write_epochs(self._directory, entries)
+            self._saved_epochs = entries
+        except StorageFailure as error:
+            if error.operation == "sync":
+                raise
+            logger.warning("%s: the leader epochs are not stored: %s", self._directory, error)
+
+    def save_snapshot(self, offset: int, producers: ProducerState, base_offsets: Collection[int]) -> None:
+        """Store what is known of producers up to the log's end, ``offset``, without waiting for the disk. The snapshots
+        at segments' ``base_offsets`` stay, and the last two."""
+        try:
             if offset not in self.snapshot_offsets:
                 data = producer_snapshot.encode(producers.snapshot_entries())
                 files.write_file(self._directory / filename.snapshot_name(offset), data, sync=False)
@@ -53,7 +60,7 @@ class StateFiles:
 
     def sync(self) -> None:
         """Wait until the snapshots are on the disk; those that cannot be brought there are removed. Others may be
-        saved, and old ones dropped, meanwhile."""
+        saved, and old ones dropped, meanwhile. Raises StorageFailure where the directory's sync has failed."""
         unsynced = self._unsynced_offsets.copy()
         if not unsynced:
             return
@@ -67,10 +74,10 @@ class StateFiles:
                     raise
                 file.sync()
                 file.close()
-            files.sync_dir(self._directory)
         except StorageFailure as error:
             logger.warning("%s: producer snapshots are dropped: %s", self._directory, error)
             self.drop_snapshots(lambda offset: offset in unsynced)
+        files.sync_dir(self._directory)
         self._unsynced_offsets -= unsynced
 
     def drop_snapshots(self, is_gone: Callable[[int], bool]) -> None:

@@ -1,15 +1,15 @@
-"""What a data directory does by itself: one thread that flushes, checkpoints, rolls, retains, compacts and unlinks, and
-opens what could not be opened.
+"""What a data directory does by itself: a thread flushes, checkpoints, rolls, retains, compacts and unlinks, and
+another one opens what could not be opened, which may take long.
 
 Each duty is a plain function of the directory, so that tests and commands can do it at once. A duty that fails for one
-partition is logged and tried again at its next turn; it never stops the others. They run one after the other: what is
-due during a long compaction waits for its end.
+partition is logged and tried again at its next turn; it never stops the others. The first thread's run one after the
+other: what is due during a long compaction waits for its end.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from logstore.errors import Closed, LogstoreError, UnknownTopic
@@ -116,17 +116,11 @@ def remove_deleted(data_dir: "DataDir") -> None:
 
 
 def open_left_out(data_dir: "DataDir") -> None:
-    """Open the partitions that could not be opened so far. What of them is to be checked is left where the directory
-    is to be closed: the next opening does it."""
-
-    def check_goes_on(_: int) -> None:
-        if data_dir.is_closing():
-            raise Closed(f"data directory {data_dir.path}")
-
+    """Open the partitions that could not be opened so far."""
     for key in data_dir.left_out():
         name = filename.partition_dir(*key)
         try:
-            data_dir.open_left_out(key, check_goes_on)
+            data_dir.open_left_out(key)
             logger.info("%s can be opened again", name)
         except UnknownTopic:  # deleted since
             continue
@@ -143,34 +137,38 @@ def monotonic_ms() -> int:
 
 
 class Upkeep:
-    """The thread. ``stop`` returns when the duty under way is done."""
+    """The threads. ``stop`` returns when the duties under way are done."""
 
     def __init__(self, data_dir: "DataDir") -> None:
         config = data_dir.config
         self._data_dir = data_dir
-        self._duties = [
+        duties = [
             _Duty("flush", config.log_flush_scheduler_interval_ms / 1000, flush_due),
             _Duty("remove", config.log_flush_scheduler_interval_ms / 1000, remove_deleted),
             _Duty("checkpoint", config.log_flush_offset_checkpoint_interval_ms / 1000, checkpoint),
             _Duty("retention", config.log_retention_check_interval_ms / 1000, retain),
-            _Duty("opening", _OPEN_INTERVAL_S, open_left_out),
             _Duty("compaction", config.log_cleaner_backoff_ms / 1000, compact),
         ]
         self.stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"logstore-upkeep {data_dir.path}", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=[duties], name=f"logstore-{name} {data_dir.path}", daemon=True)
+            for name, duties in (("upkeep", duties), ("opening", [_Duty("opening", _OPEN_INTERVAL_S, open_left_out)]))
+        ]
 
     def start(self) -> None:
-        start_thread(self._thread)
+        for thread in self._threads:
+            start_thread(thread)
 
     def stop(self) -> None:
         self.stopped.set()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive() and threading.current_thread() is not thread:
+                thread.join()
 
-    def _run(self) -> None:
-        due_s = {duty: time.monotonic() + duty.interval_s for duty in self._duties}
+    def _run(self, duties: Sequence[_Duty]) -> None:
+        due_s = {duty: time.monotonic() + duty.interval_s for duty in duties}
         while not self.stopped.wait(max(0.0, min(due_s.values()) - time.monotonic())):
-            for duty in self._duties:
+            for duty in duties:
                 if self.stopped.is_set():
                     return
                 if due_s[duty] <= time.monotonic():

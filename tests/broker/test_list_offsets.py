@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from logstore.format.batch import encode_batch
+from logstore.storage.log_view import LogView
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from loop_broker import LoopBroker, loop_broker
@@ -87,3 +89,19 @@ def test_errors_are_told(broker: LoopBroker) -> None:
     assert ask(broker, 5, partition_index=1).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert ask(broker, LATEST, current_leader_epoch=7).error_code == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert ask(broker, LATEST, current_leader_epoch=0).error_code == 0
+
+
+def test_the_largest_timestamp_is_found_while_others_append(broker: LoopBroker) -> None:
+    broker.store.create_topic("growing")
+    log = broker.store.log("growing")
+    log.append([b"a"], timestamps_ms=1000)
+    newer = iter(range(2000, 10_000))
+    view = LogView.largest_timestamp
+
+    def appended_meanwhile(self: LogView) -> int:
+        log.append([b"b"], timestamps_ms=next(newer))
+        return view(self)
+
+    with mock.patch.object(LogView, "largest_timestamp", appended_meanwhile):
+        found = ask(broker, MAX_TIMESTAMP, topic="growing")
+    assert (found.timestamp, found.offset) == (2000, 1)

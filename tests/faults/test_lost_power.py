@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,10 +14,13 @@ from crash_explorer import boot
 from damage import do_salvage
 from driver import abandon
 from log_tools import batch_bounds, numbered, values
-from logstore.errors import DiskFull
+from logstore.errors import DiskFull, StorageFailure
 from logstore.format import checkpoint, filename
+from logstore.format.filename import PartitionKey
 from logstore.storage import files
 from logstore.storage.data_dir import DataDir
+from logstore.storage.durability import Durability
+from logstore.storage.partition import PartitionLog
 from promises import check_verified
 
 BATCH_SIZE = 200
@@ -128,6 +132,15 @@ def epochs(path: Path) -> list[tuple[int, int]]:
     return checkpoint.decode_epochs((path / "t_0" / filename.LEADER_EPOCH_CHECKPOINT).read_bytes())
 
 
+WRITE_FILE = files.write_file
+
+
+def full_for_epochs(path: Path, data: bytes, *, sync: bool = True) -> None:
+    if path.name == filename.LEADER_EPOCH_CHECKPOINT:
+        raise DiskFull(path=str(path), operation="write", errno=errno.ENOSPC, reason="full")
+    WRITE_FILE(path, data, sync=sync)
+
+
 def cut(path: Path, offset: int) -> None:
     """What was written from ``offset`` on, one batch an offset, never came to the disk."""
     log = path / "t_0" / filename.log_name(0)
@@ -193,13 +206,6 @@ def test_an_end_that_was_cut_has_a_new_leader_also_where_no_power_was_lost(tmp_p
 
 def test_a_new_leader_whose_epoch_cannot_be_stored_is_read_and_writes_nothing_before_it_can(tmp_path: Path) -> None:
     abandon(written(tmp_path))
-    write_file = files.write_file
-
-    def full_for_epochs(path: Path, data: bytes, *, sync: bool = True) -> None:
-        if path.name == filename.LEADER_EPOCH_CHECKPOINT:
-            raise DiskFull(path=str(path), operation="write", errno=errno.ENOSPC, reason="full")
-        write_file(path, data, sync=sync)
-
     with mock.patch.object(files, "write_file", full_for_epochs):
         data_dir = opened(tmp_path, "after")
         log = data_dir.log("t")
@@ -210,3 +216,90 @@ def test_a_new_leader_whose_epoch_cannot_be_stored_is_read_and_writes_nothing_be
     assert log.append([b"a"]).base_offset == 20 and epochs(tmp_path)[-1] == (1, 20)
     data_dir.close()
     check_verified(tmp_path)
+
+
+def test_a_new_leader_whose_epoch_could_not_be_stored_before_is_stored_before_the_log_is_closed(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    cut(tmp_path, 5)
+    with mock.patch.object(files, "write_file", full_for_epochs):
+        data_dir = opened(tmp_path, "after")
+        with pytest.raises(DiskFull):
+            data_dir.log("t").checkpoint()
+        with pytest.raises(DiskFull):
+            data_dir.close()
+    data_dir = opened(tmp_path, "after")
+    assert data_dir.log("t").leader_epoch == 1 and epochs(tmp_path)[-1] == (1, 5)
+    data_dir.close()
+    data_dir = opened(tmp_path, "after")
+    assert data_dir.was_clean and data_dir.log("t").leader_epoch == 1
+    data_dir.close()
+
+
+def test_a_process_killed_before_it_could_store_its_epoch_has_not_used_it_up(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    cut(tmp_path, 5)
+    with mock.patch.object(files, "write_file", full_for_epochs):
+        abandon(opened(tmp_path, "after"))
+    data_dir = opened(tmp_path, "after")
+    assert data_dir.log("t").leader_epoch == 1 and epochs(tmp_path)[-1] == (1, 5)
+    data_dir.close()
+
+
+def test_an_epoch_whose_storing_was_interrupted_has_not_begun(tmp_path: Path) -> None:
+    data_dir = written(tmp_path)
+    log = data_dir.log("t")
+    log.leader_epoch = 5
+    with mock.patch.object(files, "write_file", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        log.append([b"a"])
+    assert log.append([b"b"]).base_offset == 20 and epochs(tmp_path)[-1] == (5, 20)
+    data_dir.close()
+
+
+# ------------------------------------------------------------------------------------------ partitions opened later
+
+
+def opened_without(path: Path, boot_id: str) -> DataDir:
+    """A disk that fails lets t_0 not be opened: it is left out."""
+    open_log = DataDir._open_log
+
+    def fail(data_dir: DataDir, key: PartitionKey, *arguments: Any, **named: Any) -> PartitionLog:
+        if key == ("t", 0):
+            raise StorageFailure(path=str(path / "t_0"), operation="open", errno=errno.EIO, reason="no")
+        return open_log(data_dir, key, *arguments, **named)
+
+    with mock.patch.object(DataDir, "_open_log", fail):
+        data_dir = opened(path, boot_id)
+    assert data_dir.left_out() == [("t", 0)]
+    return data_dir
+
+
+def test_damage_that_is_found_late_is_not_taken_for_the_next_power_cuts_doing(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    flip(tmp_path, 0.5)
+    data_dir = opened_without(tmp_path, "before")
+    log = data_dir.log("t")
+    assert log.damages
+    assert log.append([b"acknowledged"], durability=Durability.FSYNC).base_offset == 20
+    abandon(data_dir)
+    data_dir = opened(tmp_path, "after")
+    assert data_dir.log("t").log_end_offset == 21
+    data_dir.close()
+
+
+def test_a_boot_in_which_all_were_opened_at_last_is_that_of_the_next_kill(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    data_dir = opened_without(tmp_path, "after")
+    assert data_dir.log("t").leader_epoch == 1
+    abandon(data_dir)
+    data_dir = opened(tmp_path, "after")
+    assert data_dir.log("t").leader_epoch == 1
+    data_dir.close()
+
+
+def test_a_topic_that_is_made_anew_after_a_power_cut_has_lost_nothing(tmp_path: Path) -> None:
+    abandon(written(tmp_path))
+    data_dir = opened(tmp_path, "after")
+    data_dir.delete_topic("t")
+    data_dir.create_topic("t")
+    assert data_dir.log("t").leader_epoch == 0
+    data_dir.close()

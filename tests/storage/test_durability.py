@@ -413,43 +413,6 @@ def test_a_snapshot_that_finds_no_space_is_a_warning_and_no_failure(
     assert again.append([b"b"], producer_id=1, producer_epoch=0, base_sequence=1).is_duplicate
 
 
-def test_the_new_segment_of_a_roll_is_on_the_disk_before_it_takes_a_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = open_log(tmp_path / "t_0")
-    log.append([b"a"])
-    steps: list[str] = []
-    real_open, real_sync_dir, real_write = files.open_file, files.sync_dir, files.File.write_at
-
-    def opening(path: Path, **named: Any) -> files.File:
-        if not path.exists():
-            steps.append(f"create {path.name}")
-        return real_open(path, **named)
-
-    def syncing(path: Path) -> None:
-        steps.append("sync the directory")
-        real_sync_dir(path)
-
-    def writing(self: files.File, position: int, data: Any) -> None:
-        steps.append(f"write {self.path.name}")
-        real_write(self, position, data)
-
-    monkeypatch.setattr(files, "open_file", opening)
-    monkeypatch.setattr(files, "sync_dir", syncing)
-    monkeypatch.setattr(files.File, "write_at", writing)
-    monkeypatch.setattr(
-        files.File, "write_pieces_at", lambda self, position, pieces: writing(self, position, b"".join(pieces))
-    )
-    log.roll()
-    log.append([b"b"])
-    create, sync, write = (
-        steps.index(f"create {1:020}.log"),
-        steps.index("sync the directory"),
-        steps.index(f"write {1:020}.log"),
-    )
-    assert create < sync < write
-
-
 # ------------------------------------------------------------------------------------------------- names on the disk
 
 
@@ -474,7 +437,6 @@ def test_a_roll_waits_for_no_directory_and_the_next_sync_does_once(
 ) -> None:
     log = open_log(tmp_path / "t_0")
     log.append([b"a"], durability=Durability.FSYNC)
-    log.checkpoint()  # its leader's epoch is new
     slow = SlowNames(monkeypatch)
     for value in (b"b", b"c"):
         log.roll()
@@ -571,3 +533,22 @@ def test_the_log_start_moves_only_to_what_is_on_the_disk_and_appends_go_on_meanw
             is_to_go_on.set()
         assert moving.result(30) == 3
     assert log.synced_offset == 3
+
+
+def test_a_directory_whose_sync_has_failed_in_retention_is_not_synced_again_for_an_acknowledgement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "t_0", retention_bytes=0)
+    for number in range(3):
+        log.append(numbered(number, 1))
+        log.roll()
+
+    def fail(path: Path) -> None:
+        raise StorageFailure(path=str(path), operation="sync", errno=errno.EIO, reason="no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync_dir", fail)
+        with pytest.raises(StorageFailure):
+            log.delete_expired()
+    with pytest.raises(PartitionOffline):
+        log.append([b"a"], durability=Durability.FSYNC)

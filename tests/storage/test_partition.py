@@ -558,7 +558,7 @@ def test_truncation_forgets_what_producers_and_epochs_did_behind_it(tmp_path: Pa
     log.leader_epoch = 4
     log.append([b"b"], base_sequence=1, **producer)  # type: ignore[arg-type]
     log.truncate_to(1)
-    assert log.leader_epochs.entries == ((0, 0),)
+    assert log.leader_epochs.entries == ((0, 0), (4, 1))  # who leads now
     assert not log.append([b"c"], base_sequence=1, **producer).is_duplicate  # type: ignore[arg-type]
     assert values(log) == [b"a", b"c"]
 

@@ -92,15 +92,15 @@ def _refused(asked: ListOffsetsPartition, code: ErrorCode) -> ListOffsetsPartiti
 
 def _offset_of(log: PartitionLog, timestamp: int, reads_committed: bool) -> tuple[int, int]:
     """A record's timestamp, where one was looked for, and the offset; -1 each where there is none."""
+    # Before the view: what is appended meanwhile may be newer.
+    wanted = log.view.largest_timestamp() if timestamp == MAX_TIMESTAMP else timestamp
     view = log.view
     end_offset = min(log.last_stable_offset, view.log_end_offset) if reads_committed else view.log_end_offset
     if timestamp == LATEST:
         return _NONE, end_offset
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         return _NONE, view.log_start_offset
-    if timestamp == MAX_TIMESTAMP:
-        timestamp = view.largest_timestamp()
-    found = view.offset_for_time(timestamp) if timestamp >= 0 else None
+    found = view.offset_for_time(wanted) if wanted >= 0 else None
     return (_NONE, _NONE) if found is None or found.offset >= end_offset else (found.timestamp_ms, found.offset)
 
 
