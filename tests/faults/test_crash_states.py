@@ -184,7 +184,7 @@ SAVES_TIME: dict[Site, str] = {
     "sync_dir < StateFiles.sync < OwnedLog.close": "producers are replayed from an older snapshot",
     "sync_dir < _start_segment < recover": "the first flush syncs the directory again",
     "sync_dir in write_file < OffsetCheckpoints._write < OffsetCheckpoints._store_cleaner_offsets": "compacts again",
-    "sync_dir in write_file < LastShutdown.note_opened < DataDir._note_opened": "the id from before is another boot's too",
+    "sync_dir in write_file < LastShutdown.note_opened < DataDir._note_opened": "the id from before is another boot's",
     "sync_dir in write_file < LastShutdown.note_closed < DataDir.close": "a clean close counts for nothing",
     "sync_dir in write_file < SparseIndex.replace < SegmentReader._rebuild_indexes": "the index is made anew",
     "sync_dir in write_file < write_epochs < StateFiles.save_epochs": "leader epochs are read from the log",
