@@ -127,10 +127,18 @@ class OffsetsLog:
                 partition_count = self._data_dir.config.offsets_topic_num_partitions
                 with contextlib.suppress(TopicAlreadyExists):
                     self._data_dir.create_topic(OFFSETS_TOPIC, partition_count, OFFSETS_TOPIC_SETTINGS)
-            for number in range(self._data_dir.topic(OFFSETS_TOPIC).partitions):
-                with contextlib.suppress(StorageFailure):  # which the groups of this partition are told
-                    self._data_dir.log(OFFSETS_TOPIC, number)  # or it would not be opened where nobody may wait
-            self.is_made = True
+            count = self._data_dir.topic(OFFSETS_TOPIC).partitions
+            left_out = [number for number in range(count) if not self._opens(number)]
+            self.is_made = not left_out
+
+    def _opens(self, number: int) -> bool:
+        """Open a partition that was left out, since where it is needed nobody may wait. The groups of one that cannot
+        be opened are told when they need it, and the others go on."""
+        try:
+            self._data_dir.log(OFFSETS_TOPIC, number)
+        except StorageFailure:
+            return False
+        return True
 
     def load(self) -> dict[str, StoredGroup]:
         """All groups by id; none where there is no topic. Raises StorageFailure, DamagedTopic, Closed."""

@@ -14,8 +14,9 @@ from failing_os import FAILED_SYNC, FULL_DISK, FailingCalls
 from group_members import PATIENCE_S, ClockedStore, Member
 from logstore.errors import Closed, DiskFull, PartitionOffline, RebalanceInProgress, StorageFailure
 from logstore.format.filename import TopicPartition
-from logstore.groups.offsets_log import OFFSETS_TOPIC, OffsetsLog
+from logstore.groups.offsets_log import OFFSETS_TOPIC, OffsetsLog, partition_of
 from logstore.groups.requests import OffsetAndMetadata
+from logstore.storage.partition import PartitionLog
 
 P0 = TopicPartition("orders", 0)
 
@@ -146,11 +147,32 @@ def test_a_partition_of_the_offsets_that_could_not_be_opened_when_they_were_made
 
         with monkeypatch.context() as patch:
             patch.setattr(data_dir, "_open_log", fail)
-            with pytest.raises(DiskFull):
+            with pytest.raises(StorageFailure):
                 store.groups.commit("g", {P0: OffsetAndMetadata(1)})
         assert data_dir.left_out() == [(OFFSETS_TOPIC, 0), (OFFSETS_TOPIC, 1)]
         store.groups.commit("g", {P0: OffsetAndMetadata(2)})
         assert not data_dir.left_out()
+
+
+def test_groups_of_other_partitions_of_the_offsets_go_on_where_one_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with logstore.open(tmp_path, offsets_topic_num_partitions=2) as store:
+        store.create_topic("orders")
+        data_dir = store._data_dir
+        open_log, groups = data_dir._open_log, {partition_of(name, 2): name for name in ("a", "b", "c")}
+
+        def fail(key: tuple[str, int], *arguments: Any, **named: Any) -> PartitionLog:
+            if key == (OFFSETS_TOPIC, 0):
+                raise DiskFull("file", "write", 28, "No space left on device")
+            return open_log(key, *arguments, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(data_dir, "_open_log", fail)
+            store.groups.commit(groups[1], {P0: OffsetAndMetadata(1)})
+            with pytest.raises(StorageFailure):
+                store.groups.commit(groups[0], {P0: OffsetAndMetadata(1)})
+        store.groups.commit(groups[0], {P0: OffsetAndMetadata(2)})
 
 
 def test_expired_offsets_stay_while_the_disk_is_full(clocked: ClockedStore) -> None:
