@@ -4,9 +4,9 @@ A change of a broker's settings that its data directory owns is stored there, an
 set where the broker is started.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from logstore.broker.broker import Broker
 from logstore.broker.config_resources import ResourceType, scope_of, topic_of, unsupported
@@ -60,24 +60,41 @@ def _check_server_names(names: Iterable[str]) -> None:
     check_names(StoreConfig, names)
 
 
-class Resource(Protocol):
-    resource_type: int
-    resource_name: str
-    configs: Any  # a sequence of the API's own, with name and value
+class Config(Protocol):
+    """One of an API's own."""
+
+    @property
+    def name(self) -> str: ...
 
 
-class Request(Protocol):
-    resources: Any  # a sequence of the API's own
-    validate_only: bool
+ConfigT = TypeVar("ConfigT", bound=Config, covariant=True)
+
+
+class Resource(Protocol[ConfigT]):
+    @property
+    def resource_type(self) -> int: ...
+    @property
+    def resource_name(self) -> str: ...
+    @property
+    def configs(self) -> Sequence[ConfigT]: ...
+
+
+class Request(Protocol[ConfigT]):
+    @property
+    def resources(self) -> Sequence[Resource[ConfigT]]: ...
+    @property
+    def validate_only(self) -> bool: ...
 
 
 def alter_all(
-    broker: Broker, request: Request, changes: Callable[[Current, Any], Mapping[str, str | None]]
-) -> list[tuple[Resource, Refusal]]:
+    broker: Broker,
+    request: Request[ConfigT],
+    changes: Callable[[Current, Sequence[ConfigT]], Mapping[str, str | None]],
+) -> list[tuple[Resource[ConfigT], Refusal]]:
     """Each resource of a request, and what became of it; ``changes``: what its configs make of its settings."""
     duplicates = repeated((resource.resource_type, resource.resource_name) for resource in request.resources)
 
-    def alter_one(resource: Resource) -> None:
+    def alter_one(resource: Resource[ConfigT]) -> None:
         kind, name, configs = resource.resource_type, resource.resource_name, resource.configs
         if (kind, name) in duplicates:
             raise Refused(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
