@@ -19,18 +19,13 @@ def alter(
     return response.error_code, response.error_message
 
 
-def wait_for(admin: WireAdmin, topic: str, overrides: dict[str, str]) -> None:
-    while admin.overrides(topic) != overrides:
-        pass
-
-
 @pytest.mark.parametrize("version", range(3))
 def test_a_topic_sets_what_is_given_and_no_more(admin: WireAdmin, version: int) -> None:
     name = admin.topic(**{"retention.ms": "5000", "segment.ms": "6000"})
     assert alter(admin, TOPIC, name, {"retention.ms": "1000", "flush.ms": "7"}, version=version) == (0, None)
-    wait_for(admin, name, {"retention.ms": "1000", "flush.ms": "7"})
+    admin.wait_for_overrides(name, {"retention.ms": "1000", "flush.ms": "7"})
     assert alter(admin, TOPIC, name, {}, version=version) == (0, None)
-    wait_for(admin, name, {})
+    admin.wait_for_overrides(name, {})
 
 
 def test_what_is_only_validated_changes_nothing(admin: WireAdmin) -> None:

@@ -12,6 +12,7 @@ from logstore.groups.requests import OffsetAndMetadata
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.describe_groups import DescribeGroupsRequest
 from logstore.wire.messages.list_groups import ListGroupsRequest
+from waits import wait_until
 from wire_client import WireClient
 from wire_members import GroupBroker, WireMember, commit, fetch
 
@@ -63,16 +64,14 @@ def test_a_member_that_is_gone_when_the_broker_is_back_is_taken_out_after_its_se
     restarted.member(session_timeout_ms=100).enter()
     restarted.stop()
     restarted.start()
-    while restarted.broker.groups.describe("g").state != "Empty":
-        pass
+    wait_until(lambda: restarted.broker.groups.describe("g").state == "Empty")
 
 
 def test_a_member_that_waits_for_others_is_told_when_the_broker_stops(restarted: GroupBroker) -> None:
     restarted.member().enter()
     waiting = restarted.member()
     waiting.ask_to_join()
-    while restarted.broker.groups.describe("g").state != "PreparingRebalance":
-        pass
+    wait_until(lambda: restarted.broker.groups.describe("g").state == "PreparingRebalance")
     restarted.stop(keeps=waiting)
     assert waiting.joined().error_code == ErrorCode.NOT_COORDINATOR
     waiting.close()

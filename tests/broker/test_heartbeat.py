@@ -4,6 +4,7 @@ import pytest
 
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.heartbeat import HeartbeatRequest
+from waits import wait_until
 from wire_members import GroupBroker
 
 
@@ -34,6 +35,5 @@ def test_every_error_has_its_code(group_broker: GroupBroker) -> None:
 def test_a_member_that_is_not_heard_of_within_its_session_is_taken_out(group_broker: GroupBroker) -> None:
     silent = group_broker.member(session_timeout_ms=100).enter()
     groups = group_broker.broker.groups
-    while groups.describe("g").state != "Empty":
-        pass
+    wait_until(lambda: groups.describe("g").state == "Empty")
     assert silent.heartbeat() == ErrorCode.UNKNOWN_MEMBER_ID

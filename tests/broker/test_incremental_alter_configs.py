@@ -14,6 +14,7 @@ from logstore.wire.messages.incremental_alter_configs import (
     AlterConfigsResource,
     IncrementalAlterConfigsRequest,
 )
+from waits import wait_until
 from wire_admin import BROKER, TOPIC, OwnBroker, WireAdmin, new_topic
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
@@ -32,24 +33,18 @@ def alter(
     return response.error_code, response.error_message
 
 
-def wait_for(admin: WireAdmin, topic: str, overrides: dict[str, str]) -> None:
-    """A change may be answered before all of a broker knows it; the test's own time-out is the limit."""
-    while admin.overrides(topic) != overrides:
-        pass
-
-
 @pytest.mark.parametrize("version", range(2))
 def test_settings_are_set_and_taken_away_and_the_others_stay(admin: WireAdmin, version: int) -> None:
     name = admin.topic(**{"retention.ms": "5000", "segment.ms": "6000", "flush.ms": "7000"})
     changes = (("retention.ms", SET, "1000"), ("segment.ms", DELETE, None), ("preallocate", SET, "true"))
     assert alter(admin, TOPIC, name, *changes, version=version) == (ErrorCode.NONE, None)
-    wait_for(admin, name, {"retention.ms": "1000", "flush.ms": "7000", "preallocate": "true"})
+    admin.wait_for_overrides(name, {"retention.ms": "1000", "flush.ms": "7000", "preallocate": "true"})
 
 
 def test_a_setting_may_be_set_to_its_default(admin: WireAdmin) -> None:
     name = admin.topic()
-    alter(admin, TOPIC, name, ("max.message.bytes", SET, "1048588"))
-    wait_for(admin, name, {"max.message.bytes": "1048588"})
+    assert alter(admin, TOPIC, name, ("max.message.bytes", SET, "1048588")) == (ErrorCode.NONE, None)
+    admin.wait_for_overrides(name, {"max.message.bytes": "1048588"})
 
 
 def test_taking_away_what_is_not_set_is_no_error(admin: WireAdmin) -> None:
@@ -73,7 +68,7 @@ def test_lists_are_added_to_and_taken_from(
 ) -> None:
     name = admin.topic(**({} if before is None else {"cleanup.policy": before}))
     assert alter(admin, TOPIC, name, ("cleanup.policy", operation, value)) == (ErrorCode.NONE, None)
-    wait_for(admin, name, {"cleanup.policy": after})
+    admin.wait_for_overrides(name, {"cleanup.policy": after})
 
 
 def test_what_is_only_validated_changes_nothing(admin: WireAdmin) -> None:
@@ -137,7 +132,7 @@ def test_a_resource_that_is_named_twice_stays_as_it_is_and_the_others_are_change
         (twice, ErrorCode.INVALID_REQUEST),
         (other, ErrorCode.NONE),
     }
-    wait_for(admin, other, {"flush.ms": "2"})
+    admin.wait_for_overrides(other, {"flush.ms": "2"})
     assert admin.overrides(twice) == {}
 
 
@@ -199,9 +194,8 @@ def test_a_default_of_topics_counts_for_all_that_do_not_set_it(admin: WireAdmin,
 
 def test_what_was_changed_of_all_brokers_is_told(admin: WireAdmin, broker: str) -> None:
     alter(admin, BROKER, "", ("log.cleanup.policy", APPEND, "compact"))
-    while "log.cleanup.policy" not in (entries := admin.entries(BROKER, "")):
-        pass
-    entry = entries["log.cleanup.policy"]
+    wait_until(lambda: "log.cleanup.policy" in admin.entries(BROKER, ""))
+    entry = admin.entries(BROKER, "")["log.cleanup.policy"]
     assert (entry.value, entry.config_source, entry.read_only) == ("delete,compact", 3, False)
 
 

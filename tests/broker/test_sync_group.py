@@ -4,6 +4,7 @@ import pytest
 
 from logstore.wire.error_codes import ErrorCode
 from logstore.wire.messages.sync_group import SyncGroupRequest
+from waits import wait_until
 from wire_client import WireClient
 from wire_members import GroupBroker
 
@@ -45,6 +46,5 @@ def test_who_syncs_in_a_rebalance_is_told_to_join_again(group_broker: GroupBroke
     first.join()
     second = group_broker.member()
     second.ask_to_join()
-    while first.heartbeat() != ErrorCode.REBALANCE_IN_PROGRESS:
-        pass
+    wait_until(lambda: first.heartbeat() == ErrorCode.REBALANCE_IN_PROGRESS)
     assert first.sync().error_code == ErrorCode.REBALANCE_IN_PROGRESS

@@ -35,6 +35,7 @@ from logstore.wire.messages.describe_configs import (
 from logstore.wire.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logstore.wire.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from logstore.wire.schema import Message
+from waits import comes_to
 from wire_client import WireClient
 
 TOPIC, BROKER = 2, 4  # types of resources
@@ -90,8 +91,11 @@ class WireAdmin:
 
     def wait_for(self, name: str, partitions: int) -> None:
         """A topic may be made before all of a broker knows it."""
-        while self.partitions(name) != partitions:
-            pass
+        comes_to(partitions, lambda: self.partitions(name))
+
+    def wait_for_overrides(self, topic: str, overrides: dict[str, str]) -> None:
+        """So may a change."""
+        comes_to(overrides, lambda: self.overrides(topic))
 
     def partitions(self, name: str) -> int:
         """0 where there is no such topic."""
