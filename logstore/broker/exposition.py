@@ -11,11 +11,11 @@ through all partitions: it is for another thread than the event loop's.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import accumulate
 
 from logstore.broker.metrics import BUCKETS_S, Histogram, Metrics
 from logstore.errors import LogstoreError
-from logstore.groups.lag import committed_lags
 from logstore.store import TopicStore
 from logstore.wire.api import ApiKey
 from logstore.wire.error_codes import ErrorCode
@@ -105,13 +105,12 @@ def _groups(store: TopicStore) -> Iterator[str]:
         groups = store.groups
         for group in groups.summaries():
             members.append(({"group": group.group, "state": group.state}, group.member_count))
-            offsets = groups.committed(group.group)
-            for row in committed_lags(offsets, lambda topic, number: store.opened_log(topic, number).view):
-                labels = {"group": group.group, "topic": row.topic, "partition": row.partition}
-                if row.committed is not None:
-                    committed.append((labels, row.committed.offset))
-                if row.lag is not None:
-                    behind.append((labels, row.lag))
+            for (topic, number), commit in sorted(groups.committed(group.group).items()):
+                labels = {"group": group.group, "topic": topic, "partition": number}
+                committed.append((labels, commit.offset))
+                with suppress(LogstoreError):  # deleted meanwhile, or one that cannot be opened
+                    end_offset = store.opened_log(topic, number).log_end_offset
+                    behind.append((labels, max(0, end_offset - commit.offset)))
     except LogstoreError:
         return
     yield _family("group_members", "gauge", "Members of a group.", members)

@@ -31,19 +31,6 @@ def lags(
 ) -> list[PartitionLag]:
     """Of each partition that the group has committed or that a member has, in order."""
     owners = {partition: member for member in group.members for partition in assigned(group, member) or ()}
-    return _lags(committed, view_of, owners)
-
-
-def committed_lags(committed: Mapping[TopicPartition, OffsetAndMetadata], view_of: ViewOf) -> list[PartitionLag]:
-    """``lags`` without the members: of each partition that was committed, in order."""
-    return _lags(committed, view_of, {})
-
-
-def _lags(
-    committed: Mapping[TopicPartition, OffsetAndMetadata],
-    view_of: ViewOf,
-    owners: Mapping[TopicPartition, MemberDescription],
-) -> list[PartitionLag]:
     found = []
     for partition in sorted(committed.keys() | owners.keys()):
         commit = committed.get(partition)

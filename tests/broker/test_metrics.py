@@ -109,6 +109,25 @@ def test_partitions_and_groups_are_looked_up(store: TopicStore):
     assert samples[key("group_lag", group="billing", **where)] == 2
 
 
+def test_a_partition_that_cannot_be_opened_keeps_no_other_figures_back(tmp_path: Path):
+    with TopicStore(DataDir(tmp_path, StoreConfig()), keeps_members=True) as store:
+        for name in ("broken", "orders"):
+            store.create_topic(name)
+            store.log(name).append([b"a", b"b"])
+    moved = (tmp_path / "broken_0").rename(tmp_path / "moved")
+    (tmp_path / "broken_0").write_bytes(b"no directory")
+    with TopicStore(DataDir(tmp_path, StoreConfig()), keeps_members=True) as store:
+        store.groups.commit("billing", {("broken", 0): 1, ("orders", 0): 1})
+        samples = parsed(expose(Metrics(), store))
+        (tmp_path / "broken_0").unlink()
+        moved.rename(tmp_path / "broken_0")
+    broken, orders = {"topic": "broken", "partition": "0"}, {"topic": "orders", "partition": "0"}
+    assert samples[key("partition_offline", **broken)] == 1
+    assert samples[key("group_committed_offset", group="billing", **broken)] == 1
+    assert key("group_lag", group="billing", **broken) not in samples
+    assert samples[key("group_lag", group="billing", **orders)] == 1
+
+
 def test_the_counts_of_a_topic_go_with_it(store: TopicStore):
     metrics = Metrics()
     store.create_topic("orders")
